@@ -36,7 +36,9 @@ __all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605  generated, so that i
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``import mhc_diag`` costs nothing."""
     if name not in _HOME:
-        raise AttributeError(f"module 'mhc_diag' has no attribute {name!r}; it has {', '.join(_HOME)}")
+        raise AttributeError(
+            f"module 'mhc_diag' has no attribute {name!r}; it has {', '.join(_HOME)}"
+        )
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

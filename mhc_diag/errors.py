@@ -10,8 +10,8 @@
     ├── CaptureError                 a model ran, but its H_res could not be captured
     ├── CoverageError                a site was expected and not measured
     ├── ModelError                   the user's own callable or model raised
-    ├── OptionError                  an option, a config key or a metric id that does not exist or contradicts another
-    ├── ComparisonError              numbers of different probes, inputs or definitions held against each other
+    ├── OptionError                  an option, config key or metric id that does not exist or fit
+    ├── ComparisonError              numbers of different probes, inputs or definitions as one
     ├── RunError                     a run folder that is damaged, or another model's
     ├── OutputError                  a result that could not be written, or would replace something
     └── MissingExtraError            an optional package is needed

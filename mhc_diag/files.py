@@ -23,21 +23,27 @@ def write_atomically(path: str | Path, content: bytes, *, replace: bool = True) 
     target = Path(path)
     if target.exists() and not replace:
         raise OutputError(
-            f"write {str(target)!r}", "a file of that name is there", "Pass --force (force=True) or another name."
+            f"write {str(target)!r}",
+            "a file of that name is there",
+            "Pass --force (force=True) or another name.",
         )
     if target.is_dir():
-        raise OutputError(f"write {str(target)!r}", "a folder of that name is there", "Choose a file name.")
+        raise OutputError(
+            f"write {str(target)!r}", "a folder of that name is there", "Choose a file name."
+        )
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         Path(temporary).chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
+        Path(temporary).replace(target)
         temporary = None
     except OSError as error:
         raise OutputError(
-            f"write {str(target)!r}", error.strerror or str(error), "Choose a folder that exists and is writable."
+            f"write {str(target)!r}",
+            error.strerror or str(error),
+            "Choose a folder that exists and is writable.",
         ) from error
     finally:
         if temporary is not None:

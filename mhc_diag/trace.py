@@ -155,7 +155,7 @@ class Chain:
     H_post: Array | None = None
     """[L, T, n]: write weights, branch output -> streams."""
     gram: Array | None = None
-    """[L, T, n+1, n+1]: inner products of (x_0 .. x_{n-1}, f), streams entering and branch output."""
+    """[L, T, n+1, n+1]: inner products of (x_0 .. x_{n-1}, f): streams in, branch output."""
     logits: Array | None = None
     """[L, T, n, n]: H_res before its projection, oriented as M."""
 
@@ -174,7 +174,12 @@ class Chain:
                 "Give one True or False per site.",
             )
         L, T, n, _ = shape
-        wanted = {"H_pre": (L, T, n), "H_post": (L, T, n), "gram": (L, T, n + 1, n + 1), "logits": (L, T, n, n)}
+        wanted = {
+            "H_pre": (L, T, n),
+            "H_post": (L, T, n),
+            "gram": (L, T, n + 1, n + 1),
+            "logits": (L, T, n, n),
+        }
         for label, want in wanted.items():
             array = getattr(self, label)
             if array is not None and tuple(array.shape) != want:

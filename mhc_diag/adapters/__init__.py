@@ -1,0 +1,1 @@
+"""Their model or their parameters -> our matrices; one file per code base."""

@@ -1,0 +1,1 @@
+"""The mathematics of hyper-connections, as pure functions on arrays of any library."""

@@ -1,0 +1,116 @@
+"""DeepSeek-V4 and GLM-5.3 as transformers 5.23 implements them.
+
+Per site: ``fn`` [(2+n)n, n*C], ``base`` [(2+n)n], ``scale`` [3], packed pre | post | comb, comb
+row-major [source, destination]: the layer applies ``comb.transpose(-1, -2) @ streams``, so the
+stored matrix is M^T. Three spellings of the same tensors exist: the module's (``attn_hc.fn``), the
+hub's (``hc_attn_fn``), and what save_pretrained writes, which mixes hub sites with a module head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mhc_diag.adapters.adapter import Adapter, Observation, SettingSpec, Shapes, packed_streams
+from mhc_diag.families.hc import Maps, mhc_maps, packed_logits
+from mhc_diag.families.norms import flat, rms
+from mhc_diag.families.sinkhorn import variant
+from mhc_diag.trace import Array
+
+_ROLES = {"fn": "weight", "base": "bias", "scale": "scales"}
+_PATTERNS = (
+    r"(?P<site>(?:.+\.)?(?P<aux>mtp\.(?:layers\.)?\d+)\.(?P<sub>attn|ffn)_hc)\.(?P<role>fn|base|scale)",
+    r"(?P<site>(?:.+\.)?(?P<aux>mtp\.(?:layers\.)?\d+)\.hc_(?P<sub>attn|ffn))_(?P<role>fn|base|scale)",
+    r"(?P<site>(?:.+\.)?layers\.(?P<layer>\d+)\.(?P<sub>attn|ffn)_hc)\.(?P<role>fn|base|scale)",
+    r"(?P<site>(?:.+\.)?layers\.(?P<layer>\d+)\.hc_(?P<sub>attn|ffn))_(?P<role>fn|base|scale)",
+)
+_HEAD = r"(?:.+\.)?hc_head[._](?:hc_)?(?:fn|base|scale)"
+
+
+def _fits(shapes: Shapes) -> tuple[int, int] | None:
+    weight, bias, scales = shapes["weight"], shapes["bias"], shapes["scales"]
+    n = packed_streams(bias[0]) if len(bias) == 1 else None
+    if n is None or scales != (3,) or len(weight) != 2 or weight[0] != bias[0] or weight[1] % n:
+        return None
+    return n, weight[1] // n
+
+
+def _maps(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str, Any]) -> Maps:
+    x_hat = None if x is None else rms(flat(x), settings["rms_norm_eps"])
+    logits = packed_logits(x_hat, weight=P.get("weight"), bias=P["bias"], scales=P["scales"], n=n)
+    sinkhorn = variant("deepseek", iterations=settings["sinkhorn_iters"], eps=settings["eps"])
+    return mhc_maps(logits, sinkhorn, pre_eps=settings["eps"])
+
+
+def _observe(module: Any, args: tuple[Any, ...], output: Any, n: int) -> Observation:
+    x, (post, comb, _) = args[0], output
+    return Observation(
+        x=x.reshape(-1, n, x.shape[-1]), H_res=comb.reshape(-1, n, n), H_post=post.reshape(-1, n)
+    )
+
+
+def _module_norm_eps(module: Any) -> Any:
+    return getattr(getattr(module, "input_norm", None), "eps", None)
+
+
+_SETTINGS = {
+    "sinkhorn_iters": SettingSpec(
+        default=20,
+        config_keys=("hc_sinkhorn_iters",),
+        from_module=lambda module: getattr(module, "hc_sinkhorn_iters", None),
+        about="Sinkhorn-Knopp iterations",
+    ),
+    "eps": SettingSpec(
+        default=1e-6,
+        config_keys=("hc_eps",),
+        from_module=lambda module: getattr(module, "hc_eps", None),
+        about="floor after softmax, and in every denominator",
+    ),
+    "rms_norm_eps": SettingSpec(
+        default=1e-6,
+        config_keys=("rms_norm_eps",),
+        from_module=_module_norm_eps,
+        about="eps of the stream norm",
+        dynamic_only=True,
+    ),
+}
+
+
+def _adapter(name: str, title: str, **special: Any) -> Adapter:
+    return Adapter(
+        name=name,
+        title=title,
+        library="transformers 5.23.0",
+        family="mhc",
+        stored="M^T",
+        roles=_ROLES,
+        patterns=_PATTERNS,
+        fits=_fits,
+        maps=_maps,
+        dynamic_roles=frozenset({"weight"}),
+        settings=_SETTINGS,
+        siblings=(_HEAD,),
+        layer_count_key="num_hidden_layers",
+        observe=_observe,
+        applies_in="streams",
+        **special,
+    )
+
+
+DEEPSEEK_V4 = _adapter(
+    "deepseek_v4",
+    "DeepSeek-V4 (transformers and hub checkpoints)",
+    model_types=("deepseek_v4",),
+    marks=(_HEAD,),
+    classes=("DeepseekV4HyperConnection",),
+    merges=("DeepseekV4HyperHead",),
+)
+GLM5_NEXT = _adapter(
+    "glm5_next",
+    "GLM-5.3 (transformers glm5_next)",
+    model_types=("glm5_next", "glm5_next_text"),
+    marks=(r"(?:.+\.)?language_model\.layers\..+",),
+    counter_marks=(_HEAD,),
+    classes=("Glm5NextTextHyperConnection",),
+    merges=("Glm5NextTextHyperHead",),
+)

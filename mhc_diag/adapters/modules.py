@@ -1,0 +1,171 @@
+"""From a live model to its sites: modules by class name and by the shapes of their parameters.
+
+Nothing here imports a framework; a module is anything with ``named_modules`` and
+``named_parameters``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mhc_diag.adapters.adapter import Adapter
+from mhc_diag.adapters.recognise import sublayer_of
+from mhc_diag.adapters.registry import adapter_named, adapters
+from mhc_diag.adapters.taps import Tap
+from mhc_diag.errors import AdapterError, NoHyperConnectionsError
+from mhc_diag.trace import Sublayer
+
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_CLASS_LOOKS_LIKE = re.compile(r"hyper_?conn|mhc|sinkhorn", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LiveSite:
+    """A module that mixes streams."""
+
+    name: str
+    """Module path without wrapper segments."""
+    module: Any
+    hooked: Any
+    """The module whose forward shows the streams: itself or a submodule."""
+    adapter: Adapter | None
+    tap: Tap | None
+    n: int | None
+    """Streams; None for a tap until it fires."""
+    layer: int | None
+    sublayer: Sublayer
+
+
+def find_sites(
+    model: Any, *, adapter: str | None = None, taps: Mapping[str, Tap] | None = None
+) -> tuple[LiveSite, ...]:
+    """All sites of ``model`` in module order.
+
+    Args:
+        model: an nn.Module.
+        adapter: take this one, do not choose.
+        taps: pattern over module names -> tap; with taps no adapter is looked for.
+
+    Raises:
+        NoHyperConnectionsError: nothing was found; says what was looked for and what the model has.
+        AdapterError: modules of two code bases in one model.
+    """
+    named = {clean_name(name): module for name, module in model.named_modules()}
+    if taps:
+        return _tapped(named, taps)
+    candidates = [adapter_named(adapter)] if adapter else list(adapters().values())
+    sites = [site for name, module in named.items() if (site := _adapted(name, module, candidates))]
+    used = sorted({site.adapter.name for site in sites if site.adapter})
+    if len(used) > 1:
+        raise AdapterError(
+            f"find the sites of {type(model).__name__}",
+            f"modules of {' and '.join(used)} stand in one model",
+            "Choose one with adapter=..., and capture the other part by itself.",
+        )
+    if not sites:
+        raise _none_in(model, named, candidates)
+    return tuple(sites)
+
+
+def clean_name(name: str) -> str:
+    """Module path without the segments that torch.compile, FSDP and checkpointing insert."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def parameters_by_role(adapter: Adapter, module: Any) -> dict[str, Any]:
+    """Role -> parameter, for the parameters that the adapter knows."""
+    return {
+        adapter.roles[clean_name(name)]: parameter
+        for name, parameter in module.named_parameters()
+        if clean_name(name) in adapter.roles
+    }
+
+
+def unclaimed_modules(model: Any, sites: tuple[LiveSite, ...]) -> tuple[str, ...]:
+    """Names of modules whose class looks like a hyper-connection and that no site stands for."""
+    taken = [site.name for site in sites]
+    merges = {merge for site in sites if site.adapter for merge in site.adapter.merges}
+    return tuple(
+        clean
+        for name, module in model.named_modules()
+        if (clean := clean_name(name))
+        and _CLASS_LOOKS_LIKE.search(type(module).__name__)
+        and type(module).__name__ not in merges
+        and not any(clean == one or clean.startswith(f"{one}.") for one in taken)
+        and not any(one.startswith(f"{clean}.") for one in taken)
+    )
+
+
+def _adapted(name: str, module: Any, candidates: list[Adapter]) -> LiveSite | None:
+    classes = {cls.__name__ for cls in type(module).__mro__}
+    for adapter in candidates:
+        if adapter.observe is None or not classes & set(adapter.classes):
+            continue
+        found = parameters_by_role(adapter, module)
+        if set(found) != set(adapter.roles.values()):
+            continue
+        fit = adapter.fits({role: tuple(p.shape) for role, p in found.items()})
+        if fit:
+            hooked = module.get_submodule(adapter.hook_on) if adapter.hook_on else module
+            return _site(name, module, hooked=hooked, adapter=adapter, n=fit[0])
+    return None
+
+
+def _tapped(named: Mapping[str, Any], taps: Mapping[str, Tap]) -> tuple[LiveSite, ...]:
+    sites = []
+    for pattern, tap in taps.items():
+        names = [name for name in named if fnmatch.fnmatchcase(name, pattern)]
+        if not names:
+            raise NoHyperConnectionsError(
+                f"tap {pattern!r}",
+                f"no module has such a name; the model has {', '.join(list(named)[1:6])}, ...",
+                "Give a pattern over the names of model.named_modules().",
+            )
+        sites += [_site(name, named[name], hooked=named[name], tap=tap) for name in names]
+    return tuple(sites)
+
+
+def _site(
+    name: str,
+    module: Any,
+    *,
+    hooked: Any,
+    adapter: Adapter | None = None,
+    tap: Tap | None = None,
+    n: int | None = None,
+) -> LiveSite:
+    layer = re.search(r"(?:^|\.)(?:layers|blocks|h)\.(\d+)(?:\.|$)", name)
+    words = re.findall(r"attention|attn|mlp|ffn|ff", name.rsplit(".", 1)[-1])
+    return LiveSite(
+        name=name,
+        module=module,
+        hooked=hooked,
+        adapter=adapter,
+        tap=tap,
+        n=n,
+        layer=int(layer[1]) if layer else None,
+        sublayer=sublayer_of(words[0] if words else None),
+    )
+
+
+def _none_in(
+    model: Any, named: Mapping[str, Any], candidates: list[Adapter]
+) -> NoHyperConnectionsError:
+    looked_for = ", ".join(sorted({cls for adapter in candidates for cls in adapter.classes}))
+    close = [
+        name for name, module in named.items() if _CLASS_LOOKS_LIKE.search(type(module).__name__)
+    ]
+    came = (
+        f"none of its {len(named)} modules is one that an adapter knows (looked for {looked_for})"
+    )
+    if close:
+        came += f"; these look like one, in a form no adapter reads: {', '.join(close[:5])}"
+    return NoHyperConnectionsError(
+        f"find hyper-connections in {type(model).__name__}",
+        came,
+        "Give taps={pattern: md.tap(...)} for your own module, or register an adapter.",
+    )

@@ -1,0 +1,251 @@
+"""From tensor names and shapes to sites: which code base wrote a file, and in what order it runs.
+
+Recognition reports its evidence and refuses to guess between two adapters that fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mhc_diag.adapters.adapter import Adapter
+from mhc_diag.adapters.registry import adapter_named, adapters
+from mhc_diag.adapters.settings import resolve_settings
+from mhc_diag.errors import AdapterError, NoHyperConnectionsError
+from mhc_diag.trace import Setting, Skipped, Sublayer
+
+LOOKS_LIKE = re.compile(
+    r"hyper_?conn|(?:^|[._])m?hc(?:[._]|$)|_m?hc(?:[._]|$)|(?:static|dynamic)_alpha|h_res|sinkhorn",
+    re.IGNORECASE,
+)
+"""Names that look like hyper-connections; those that no adapter takes are reported."""
+
+_SUBLAYERS: dict[str, Sublayer] = {
+    "attn": "attn",
+    "attention": "attn",
+    "mlp": "mlp",
+    "ffn": "mlp",
+    "ff": "mlp",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteParameters:
+    """The tensors of one site."""
+
+    name: str
+    chain: str
+    auxiliary: bool
+    layer: int | None
+    sublayer: Sublayer
+    tensors: Mapping[str, str]
+    """Role -> full tensor name."""
+    n: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognition:
+    """What a file's names and shapes say."""
+
+    adapter: Adapter
+    sites: tuple[SiteParameters, ...]
+    """In execution order."""
+    skipped: tuple[Skipped, ...]
+    """Sites whose parameters are incomplete or of the wrong shape."""
+    evidence: tuple[str, ...]
+    unclaimed: tuple[str, ...]
+    settings: Mapping[str, Setting]
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """Names of the sites in execution order."""
+        return tuple(site.name for site in self.sites)
+
+    @property
+    def claimed(self) -> tuple[str, ...]:
+        """Names of the tensors that an analysis may read."""
+        return tuple(name for site in self.sites for name in site.tensors.values())
+
+
+def recognise(
+    tensors: Mapping[str, tuple[int, ...]],
+    config: Mapping[str, Any],
+    *,
+    adapter: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Recognition:
+    """Find the adapter and the sites of a file.
+
+    Args:
+        tensors: name -> shape.
+        config: plain values of config.json or of the checkpoint itself.
+        adapter: take this one, do not choose.
+        settings: values given by the user, which win over everything.
+
+    Raises:
+        NoHyperConnectionsError: nothing that any adapter knows; says what was looked for.
+        AdapterError: two adapters fit, or the named one does not.
+    """
+    candidates = [adapter_named(adapter)] if adapter else list(adapters().values())
+    found = [(one, *_sites_of(one, tensors, config)) for one in candidates]
+    found = [entry for entry in found if entry[1]]
+    if not found:
+        raise _nothing_found(tensors, adapter)
+    chosen, evidence = _choose([entry[0] for entry in found], tensors, config, named=adapter)
+    sites, skipped = next((s, k) for one, s, k in found if one is chosen)
+    return Recognition(
+        adapter=chosen,
+        sites=tuple(sites),
+        skipped=tuple(skipped),
+        evidence=(f"{len(sites)} sites with the parameters of {chosen.name}", *evidence),
+        unclaimed=_unclaimed(chosen, tensors),
+        settings=resolve_settings(chosen, config=config, given=settings or {}),
+    )
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key in which 2 stands before 10.
+
+    Example:
+        >>> sorted(["h.10", "h.2"], key=natural_key)
+        ['h.2', 'h.10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts if part)
+
+
+def lookup(config: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    """The first of ``keys`` in the config or in its ``text_config``; None where there is none."""
+    for key in keys:
+        for place in (config, config.get("text_config")):
+            if isinstance(place, Mapping) and place.get(key) is not None:
+                return place[key]
+    return None
+
+
+def sublayer_of(word: str | None) -> Sublayer:
+    """attn, mlp or other, from the word that a name uses."""
+    return _SUBLAYERS.get(word or "", "other")
+
+
+def _sites_of(
+    adapter: Adapter, tensors: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
+) -> tuple[list[SiteParameters], list[Skipped]]:
+    groups: dict[str, dict[str, str]] = {}
+    matches: dict[str, re.Match[str]] = {}
+    for name in tensors:
+        match = adapter.match(name)
+        if match:
+            groups.setdefault(match["site"], {})[adapter.roles[match["role"]]] = name
+            matches.setdefault(match["site"], match)
+    sites, skipped = [], []
+    for name, roles in groups.items():
+        missing = sorted(set(adapter.roles.values()) - set(roles))
+        fit = (
+            None if missing else adapter.fits({role: tensors[full] for role, full in roles.items()})
+        )
+        if fit is None:
+            why = (
+                f"parameters missing: {', '.join(missing)}"
+                if missing
+                else "shapes do not fit together"
+            )
+            skipped.append(Skipped(site=name, why=why))
+            continue
+        sites.append(_site(adapter, matches[name], roles, fit, config))
+    order = sorted(sites, key=lambda site: _execution_key(site, matches[site.name]))
+    return order, skipped
+
+
+def _site(
+    adapter: Adapter,
+    match: re.Match[str],
+    roles: Mapping[str, str],
+    fit: tuple[int, int],
+    config: Mapping[str, Any],
+) -> SiteParameters:
+    groups = match.groupdict()
+    layer = int(groups["layer"]) if groups.get("layer") else None
+    chain = groups.get("aux") or "main"
+    count = lookup(config, [adapter.layer_count_key]) if adapter.layer_count_key else None
+    if chain == "main" and isinstance(count, int) and layer is not None and layer >= count:
+        chain = f"mtp.{layer - count}"
+    return SiteParameters(
+        name=match["site"],
+        chain=chain,
+        auxiliary=chain != "main",
+        layer=layer,
+        sublayer=sublayer_of(groups.get("sub")),
+        tensors=dict(roles),
+        n=fit[0],
+        width=fit[1],
+    )
+
+
+def _execution_key(site: SiteParameters, match: re.Match[str]) -> tuple[Any, ...]:
+    """Main chain first, blocks in numeric order, attention before MLP."""
+    name = site.name
+    if match.groupdict().get("sub"):
+        rank = {"attn": 0, "mlp": 1}.get(site.sublayer, 2)
+        name = f"{name[: match.start('sub')]}{rank}{name[match.end('sub') :]}"
+    return (site.auxiliary, natural_key(site.chain), natural_key(name))
+
+
+def _choose(
+    fitting: list[Adapter],
+    tensors: Mapping[str, tuple[int, ...]],
+    config: Mapping[str, Any],
+    *,
+    named: str | None,
+) -> tuple[Adapter, tuple[str, ...]]:
+    if named:
+        return fitting[0], (f"--adapter {named}",)
+    model_type = lookup(config, ["model_type"])
+    by_type = [one for one in fitting if model_type in one.model_types]
+    if len(by_type) == 1:
+        return by_type[0], (f"model_type {model_type!r} in the configuration",)
+    if len(fitting) == 1:
+        return fitting[0], ("no other adapter fits",)
+    marked = {one.name: _marks(one, tensors) for one in fitting}
+    best = [one for one in fitting if marked[one.name]]
+    if len(best) == 1:
+        return best[0], tuple(f"{name} is its own" for name in marked[best[0].name][:1])
+    raise AdapterError(
+        "recognise the hyper-connections of this file",
+        f"the parameters fit {' and '.join(one.name for one in fitting)} alike",
+        "Say which with --adapter NAME (adapter=...), or put its config.json beside the weights.",
+    )
+
+
+def _marks(adapter: Adapter, tensors: Mapping[str, tuple[int, ...]]) -> list[str]:
+    if any(re.fullmatch(pattern, name) for pattern in adapter.counter_marks for name in tensors):
+        return []
+    return [name for pattern in adapter.marks for name in tensors if re.fullmatch(pattern, name)]
+
+
+def _unclaimed(adapter: Adapter, tensors: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in tensors
+        if LOOKS_LIKE.search(name)
+        and not adapter.match(name)
+        and not any(re.fullmatch(pattern, name) for pattern in adapter.siblings)
+    )
+
+
+def _nothing_found(tensors: Mapping[str, Any], named: str | None) -> NoHyperConnectionsError:
+    close = [name for name in tensors if LOOKS_LIKE.search(name)]
+    came = f"none of the {len(tensors)} tensors has the names and shapes of a known implementation"
+    if close:
+        came += (
+            f"; these look like hyper-connections and no adapter took them: {', '.join(close[:5])}"
+        )
+    looked_for = named or ", ".join(adapters())
+    return NoHyperConnectionsError(
+        "find hyper-connections",
+        f"{came}. Looked for: {looked_for}",
+        "If the model has them, pass --model and --tap, or register an adapter.",
+    )

@@ -1,0 +1,166 @@
+"""One firing of one site: from what the hook sees to the maps of the chosen tokens.
+
+Letters: T tokens of this firing, n streams, C width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mhc_diag.adapters.adapter import Adapter, Observation
+from mhc_diag.adapters.modules import LiveSite, parameters_by_role
+from mhc_diag.adapters.settings import resolve_settings
+from mhc_diag.errors import CaptureError, MhcDiagError, ShapeError
+from mhc_diag.families.hc import Maps
+from mhc_diag.trace import Setting
+
+
+@dataclass(slots=True, kw_only=True)
+class Firing:
+    """The maps of one firing, for the tokens that are kept."""
+
+    n_seen: int
+    """Tokens that passed through the site."""
+    M: Any
+    """[T, n, n], as applied in orientation, as computed in precision."""
+    applied: str
+    """dtype of the copy that mixes the streams."""
+    x: Any = None
+    """[T, n, C] streams entering, kept until the next site shows what became of them."""
+    H_pre: Any = None
+    H_post: Any = None
+    logits: Any = None
+    gram: Any = None
+    error: float | None = None
+    error_transposed: float | None = None
+
+
+class Observer:
+    """Reads one site of a live model.
+
+    Args:
+        site: the module and its adapter or tap.
+        given: settings from the user.
+    """
+
+    def __init__(self, site: LiveSite, given: Mapping[str, Any]) -> None:
+        self.site = site
+        self.settings: dict[str, Setting] = {}
+        if site.adapter is not None:
+            self.settings = resolve_settings(
+                site.adapter, config={}, given=given, module=site.module
+            )
+
+    @cached_property
+    def stored(self) -> Any:
+        """M or M^T, as the adapter or the tap says."""
+        owner = self.site.tap or self.site.adapter
+        assert owner is not None
+        return owner.stored
+
+    def observe(self, args: tuple[Any, ...], output: Any) -> Observation:
+        """The library's own tensors, flattened to tokens.
+
+        Raises:
+            CaptureError: the tap or adapter could not read this module's output.
+        """
+        try:
+            if self.site.tap is not None:
+                return self._through_tap(args, output)
+            adapter = self.site.adapter
+            assert adapter is not None
+            assert adapter.observe is not None
+            assert self.site.n is not None
+            return adapter.observe(self.site.module, args, output, self.site.n)
+        except MhcDiagError:
+            raise
+        except Exception as error:
+            raise CaptureError(
+                f"read H_res at {self.site.name!r}",
+                f"{type(error).__name__}: {error}",
+                "Check the tap's function, or whether the adapter knows this library's version.",
+            ) from error
+
+    def fire(self, seen: Observation, rows: Any) -> Firing:
+        """Maps of the tokens ``rows`` (an index tensor, or None for all)."""
+        import torch
+
+        x = _rows(seen.x, rows)
+        with torch.no_grad(), torch.autocast(seen.shown.device.type, enabled=False):
+            maps = self._maps(x)
+            H_res = (
+                maps.H_res if seen.H_res is None and maps is not None else _rows(seen.H_res, rows)
+            )
+            H_post = _rows(seen.H_post, rows)
+            if H_post is None and maps is not None:
+                H_post = maps.H_post
+        streams = x if self._applies_in_streams else None
+        return Firing(
+            n_seen=seen.n_tokens,
+            M=self._turned(H_res).clone(),
+            applied=str((H_res if streams is None else streams).dtype).removeprefix("torch."),
+            x=None if x is None else x.clone(),
+            H_pre=None if maps is None else maps.H_pre,
+            H_post=None if H_post is None else H_post.clone(),
+            logits=None if maps is None or maps.logits is None else self._turned(maps.logits),
+        )
+
+    def _turned(self, stored: Any) -> Any:
+        """[..., n, n] as stored -> as applied; the one place where live matrices are transposed."""
+        return stored.mT if self.stored == "M^T" else stored
+
+    @property
+    def _applies_in_streams(self) -> bool:
+        return self.site.adapter is not None and self.site.adapter.applies_in == "streams"
+
+    def _maps(self, x: Any) -> Maps | None:
+        """The family's formula on the module's own parameters; None for a tap."""
+        adapter = self.site.adapter
+        if adapter is None or x is None:
+            return None
+        P = {
+            role: _in(adapter, p.detach())
+            for role, p in parameters_by_role(adapter, self.site.module).items()
+        }
+        x = _in(adapter, x)
+        assert self.site.n is not None
+        values = {name: setting.value for name, setting in self.settings.items()}
+        return adapter.maps(P, x, self.site.n, values)
+
+    def _through_tap(self, args: tuple[Any, ...], output: Any) -> Observation:
+        tap, module = self.site.tap, self.site.module
+        assert tap is not None
+        H_res = tap.H_res(module, args, output)
+        shape = tuple(H_res.shape)
+        if len(shape) < 2 or shape[-1] != shape[-2]:
+            raise ShapeError(
+                f"the tap on {self.site.name!r}",
+                f"H_res has shape {list(shape)}",
+                "Return [..., n, n], one matrix per token; a vector [..., n] is H_pre or H_post.",
+            )
+        n = shape[-1]
+        x = tap.streams(module, args, output) if tap.streams else None
+        post = tap.H_post(module, args, output) if tap.H_post else None
+        return Observation(
+            x=None if x is None else x.reshape(-1, n, x.shape[-1]),
+            H_res=H_res.reshape(-1, n, n),
+            H_post=None if post is None else post.reshape(-1, n),
+        )
+
+
+def _in(adapter: Adapter, tensor: Any) -> Any:
+    """``tensor`` in the precision in which the module computes H_res."""
+    import torch
+
+    narrow = tensor.dtype.itemsize < torch.float32.itemsize
+    return tensor.to(torch.float32) if adapter.computes_in == "float32" and narrow else tensor
+
+
+def _rows(tensor: Any, rows: Any) -> Any:
+    """The tokens that are kept, detached from the graph."""
+    if tensor is None or rows is None:
+        return None if tensor is None else tensor.detach()
+    return tensor.detach().index_select(0, rows.to(tensor.device))
