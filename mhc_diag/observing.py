@@ -89,7 +89,7 @@ class Observer:
         import torch
 
         x = _rows(seen.x, rows)
-        with torch.no_grad(), torch.autocast(seen.shown.device.type, enabled=False):
+        with torch.no_grad():  # autocast stays as the library has it
             maps = self._maps(x)
             H_res = (
                 maps.H_res if seen.H_res is None and maps is not None else _rows(seen.H_res, rows)
@@ -97,11 +97,10 @@ class Observer:
             H_post = _rows(seen.H_post, rows)
             if H_post is None and maps is not None:
                 H_post = maps.H_post
-        streams = x if self._applies_in_streams else None
         return Firing(
             n_seen=seen.n_tokens,
             M=self._turned(H_res).clone(),
-            applied=str((H_res if streams is None else streams).dtype).removeprefix("torch."),
+            applied=self._applied(H_res, x),
             x=None if x is None else x.clone(),
             H_pre=None if maps is None else maps.H_pre,
             H_post=None if H_post is None else H_post.clone(),
@@ -112,9 +111,18 @@ class Observer:
         """[..., n, n] as stored -> as applied; the one place where live matrices are transposed."""
         return stored.mT if self.stored == "M^T" else stored
 
-    @property
-    def _applies_in_streams(self) -> bool:
-        return self.site.adapter is not None and self.site.adapter.applies_in == "streams"
+    def _applied(self, H_res: Any, x: Any) -> str:
+        """The dtype of the copy that mixes: autocast rounds what goes into a product."""
+        import torch
+
+        device = H_res.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        else:
+            adapter = self.site.adapter
+            in_streams = adapter is not None and adapter.applies_in == "streams"
+            dtype = x.dtype if in_streams else H_res.dtype
+        return str(dtype).removeprefix("torch.")
 
     def _maps(self, x: Any) -> Maps | None:
         """The family's formula on the module's own parameters; None for a tap."""

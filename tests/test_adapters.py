@@ -99,6 +99,40 @@ def test_the_formula_reproduces_what_transformers_returns(make: Any) -> None:
         torch.testing.assert_close(static.H_res, zero, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
+def test_bfloat16_streams_are_mixed_by_a_rounded_copy_of_a_float32_matrix() -> None:
+    model = tiny_deepseek_v4().to(torch.bfloat16)
+    for site in find_sites(model):
+        site.module.float()
+    trace = capture_of(model, IDS)
+    assert (trace.model.precision.computed, trace.model.precision.applied) == (
+        "float32",
+        "bfloat16",
+    )
+    assert trace.orientation.verified == "numeric"
+
+
+@pytest.mark.slow
+def test_autocast_is_named_as_what_rounds_the_matrix() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trace = capture_of(tiny_deepseek_v4(), IDS)
+    assert (trace.model.precision.computed, trace.model.precision.applied) == (
+        "float32",
+        "bfloat16",
+    )
+    assert trace.orientation.verified == "numeric"
+
+
+@pytest.mark.slow
+def test_each_decoding_step_of_generate_adds_its_tokens() -> None:
+    model = tiny_deepseek_v4()
+    with torch.no_grad(), md.capture(model) as capture:
+        model.generate(IDS[:1], max_new_tokens=4, do_sample=False)
+    trace = capture.trace()
+    assert trace.probe.tokens == 16 + 3
+    assert trace.coverage.is_complete
+
+
 LUCIDRAINS = {
     "hc": (HyperConnections, {}, "hyper_connections"),
     "hc without tanh": (HyperConnections, {"tanh": False}, "hyper_connections"),
