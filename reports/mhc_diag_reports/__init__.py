@@ -1,0 +1,1 @@
+"""Reports of mhc-diag: HTML, figures, Markdown, terminal tables. Knows records, never a model."""

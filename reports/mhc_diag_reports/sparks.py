@@ -1,0 +1,51 @@
+"""Curves in one line of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mhc_diag_reports.readings import finite, highest
+
+BARS = "▁▂▃▄▅▆▇█"
+GAP = "·"
+"""Not measured."""
+_TOP_AT_LEAST = 2.0
+"""The tallest bar stands for a gain of at least this, so that noise about 1 stays flat."""
+
+
+def sparkline(values: Sequence[float | None], *, top: float, width: int = 40) -> str:
+    """Bars over depth on a log scale from 1 (or below: the lowest bar) to ``top``.
+
+    Args:
+        values: gains in site order; each of at most ``width`` bars shows the worst of its sites.
+        top: gain of the tallest bar; see :func:`top_of`.
+        width: most characters.
+
+    Infinity is ``∞``, NaN ``!``, a bar without any measured site ``·``.
+
+    >>> sparkline([1.0, 10.0, None, 100.0], top=100.0)
+    '▁▅·█'
+    """
+    each = max(1, -(-len(values) // width))
+    return "".join(
+        _bar(highest(values[i : i + each]), math.log10(top)) for i in range(0, len(values), each)
+    )
+
+
+def top_of(*curves: Sequence[float | None]) -> float:
+    """The gain that the tallest bar of several sparklines stands for."""
+    return max([_TOP_AT_LEAST, *(v for curve in curves for v in finite(curve))])
+
+
+def _bar(worst: tuple[float, int] | None, decades: float) -> str:
+    """One character."""
+    if worst is None:
+        return GAP
+    value = worst[0]
+    if math.isnan(value):
+        return "!"
+    if math.isinf(value):
+        return "∞"
+    share = 0.0 if value <= 1.0 else math.log10(value) / decades
+    return BARS[min(len(BARS) - 1, max(0, round(share * (len(BARS) - 1))))]
