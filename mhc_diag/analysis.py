@@ -192,16 +192,7 @@ def analysis_of(
         probe=trace.probe,
         coverage=trace.coverage,
         identity=trace.identity,
-        chains=tuple(
-            ChainSummary(
-                name=chain.name,
-                streams=chain.n_streams,
-                sites=chain.n_sites,
-                tokens=chain.n_tokens,
-                auxiliary=chain.auxiliary,
-            )
-            for chain in trace.chains
-        ),
+        chains=chains_of(trace),
         sites=trace.sites,
         metrics=measure(trace, wanted),
         summary={},
@@ -212,6 +203,20 @@ def analysis_of(
         allow_partial=allow_partial,
     )
     return judged(bare, taken)
+
+
+def chains_of(trace: Trace) -> tuple[ChainSummary, ...]:
+    """The trace's chains without their matrices."""
+    return tuple(
+        ChainSummary(
+            name=chain.name,
+            streams=chain.n_streams,
+            sites=chain.n_sites,
+            tokens=chain.n_tokens,
+            auxiliary=chain.auxiliary,
+        )
+        for chain in trace.chains
+    )
 
 
 def judged(analysis: Analysis, limits: Mapping[str, Limit]) -> Analysis:

@@ -19,8 +19,9 @@ from typing import Any, Self
 from mhc_diag.adapters.modules import find_sites, unclaimed_modules
 from mhc_diag.adapters.taps import Tap
 from mhc_diag.errors import CaptureError, ModelError, OptionError
+from mhc_diag.hooks import attach
 from mhc_diag.observing import Observer
-from mhc_diag.recording import Recording, is_recomputing
+from mhc_diag.recording import Recording
 from mhc_diag.trace import Trace
 
 
@@ -69,20 +70,8 @@ class capture:  # noqa: N801  used as a function: with md.capture(model) as capt
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Attach the hooks; each removal is promised before the next hook is attached."""
-        with ExitStack() as promised:
-            if _is_compiled(self._model):
-                import torch
-
-                promised.enter_context(torch.compiler.set_stance("force_eager"))
-            for module in self._callers():
-                self._hook_caller(promised, module)
-            for observer in self._observers:
-                self._hook_site(promised, observer)
-            for module in self._merges():
-                hook = module.register_forward_pre_hook(self._at_merge)
-                promised.callback(hook.remove)
-            self._stack = promised.pop_all()
+        """Attach the hooks."""
+        self._stack = attach(self._model, self._observers, self._recording)
         return self
 
     def __exit__(
@@ -116,46 +105,3 @@ class capture:  # noqa: N801  used as a function: with md.capture(model) as capt
             inputs=inputs,
             unclaimed=unclaimed_modules(self._model, self._sites),
         )
-
-    def _callers(self) -> list[Any]:
-        """Modules that contain a site: the outermost of them that runs delimits a forward pass."""
-        wanted = {id(site.hooked) for site in self._sites}
-        return [
-            module
-            for module in self._model.modules()
-            if any(id(child) in wanted for child in module.modules()) and id(module) not in wanted
-        ]
-
-    def _merges(self) -> list[Any]:
-        names = {merge for site in self._sites if site.adapter for merge in site.adapter.merges}
-        return [module for module in self._model.modules() if type(module).__name__ in names]
-
-    def _hook_caller(self, promised: ExitStack, module: Any) -> None:
-        recording = self._recording
-        for hook in (
-            module.register_forward_pre_hook(recording.enter, with_kwargs=True),
-            module.register_forward_hook(recording.complete),
-            module.register_forward_hook(recording.leave, always_call=True),
-        ):
-            promised.callback(hook.remove)
-
-    def _hook_site(self, promised: ExitStack, observer: Observer) -> None:
-        def seen(module: Any, args: tuple[Any, ...], output: Any) -> None:
-            if not is_recomputing():
-                self._recording.add(observer, args, output)
-
-        hook = observer.site.hooked.register_forward_hook(seen)
-        promised.callback(hook.remove)
-
-    def _at_merge(self, module: Any, args: tuple[Any, ...]) -> None:
-        if args and not is_recomputing():
-            self._recording.close_last(args[0])
-
-
-def _is_compiled(model: Any) -> bool:
-    """Whether torch.compile stands on the model, around it or on a part of it."""
-    return any(
-        type(module).__name__ == "OptimizedModule"
-        or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )

@@ -84,9 +84,20 @@ class Observer:
                 "Check the tap's function, or whether the adapter knows this library's version.",
             ) from error
 
-    def fire(self, seen: Observation, rows: Any) -> Firing:
-        """Maps of the tokens ``rows`` (an index tensor, or None for all)."""
+    def fire(self, seen: Observation, rows: Any, *, matrices_only: bool = False) -> Firing:
+        """Maps of the tokens ``rows`` (an index tensor, or None for all).
+
+        Args:
+            seen: what the hook saw.
+            rows: index tensor, or None.
+            matrices_only: keep M alone, and compute nothing where the library hands it out.
+        """
         import torch
+
+        if matrices_only and seen.H_res is not None:
+            x, H_res = seen.x, _rows(seen.H_res, rows)
+            M = self._turned(H_res).clone()
+            return Firing(n_seen=seen.n_tokens, M=M, applied=self._applied(H_res, x))
 
         x = _rows(seen.x, rows)
         with torch.no_grad():  # autocast stays as the library has it
@@ -97,6 +108,9 @@ class Observer:
             H_post = _rows(seen.H_post, rows)
             if H_post is None and maps is not None:
                 H_post = maps.H_post
+        if matrices_only:
+            M = self._turned(H_res).clone()
+            return Firing(n_seen=seen.n_tokens, M=M, applied=self._applied(H_res, x))
         return Firing(
             n_seen=seen.n_tokens,
             M=self._turned(H_res).clone(),

@@ -46,10 +46,20 @@ class Recording:
     Args:
         tokens: how many tokens to keep over all passes, or None for all.
         seed: of the draw.
+        training_only: pass over modules that are not in training mode.
+        matrices_only: keep M alone: no streams, no closure, no H_pre.
     """
 
-    def __init__(self, *, tokens: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        tokens: int | None,
+        seed: int,
+        training_only: bool = False,
+        matrices_only: bool = False,
+    ) -> None:
         self.tokens, self.seed = tokens, seed
+        self.training_only, self.matrices_only = training_only, matrices_only
         self.passes: list[Pass] = []
         self.order: list[str] = []
         """Names of sites in the order in which they first fired."""
@@ -89,11 +99,13 @@ class Recording:
 
     def add(self, observer: Observer, args: tuple[Any, ...], output: Any) -> None:
         """One firing; outside any containing module it is a pass of its own."""
+        if self.training_only and not observer.site.module.training:
+            return
         alone = self._current is None
         current = Pass() if self._current is None else self._current
         seen = observer.observe(args, output)
         rows = self._rows(current, seen.n_tokens)
-        firing = observer.fire(seen, rows)
+        firing = observer.fire(seen, rows, matrices_only=self.matrices_only)
         if firing.x is not None:
             self._close(current, firing.x)
             current.last = (observer, firing)

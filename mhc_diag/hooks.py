@@ -1,0 +1,85 @@
+"""Hooks on a model: every removal is promised before the next hook is attached.
+
+A model compiled by torch runs eagerly while hooks are on it, so that hooks that come after warm-up
+still see every site, and no graph is made, broken or lost for their sake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from mhc_diag.observing import Observer
+from mhc_diag.recording import Recording, is_recomputing
+
+
+def attach(model: Any, observers: Sequence[Observer], recording: Recording) -> ExitStack:
+    """Hook ``model`` so that ``recording`` sees every firing; close the result to remove all hooks.
+
+    Args:
+        model: the nn.Module that contains the sites.
+        observers: one per site.
+        recording: what is told of passes and firings.
+    """
+    with ExitStack() as promised:
+        if _is_compiled(model):
+            import torch
+
+            promised.enter_context(torch.compiler.set_stance("force_eager"))
+        for module in _callers(model, observers):
+            _hook_caller(promised, module, recording)
+        for observer in observers:
+            _hook_site(promised, observer, recording)
+        for module in _merges(model, observers):
+            _hook_merge(promised, module, recording)
+        return promised.pop_all()
+
+
+def _callers(model: Any, observers: Sequence[Observer]) -> list[Any]:
+    """Modules that contain a site: the outermost of them that runs delimits a forward pass."""
+    wanted = {id(observer.site.hooked) for observer in observers}
+    return [
+        module
+        for module in model.modules()
+        if id(module) not in wanted and any(id(child) in wanted for child in module.modules())
+    ]
+
+
+def _merges(model: Any, observers: Sequence[Observer]) -> list[Any]:
+    names = {merge for one in observers if one.site.adapter for merge in one.site.adapter.merges}
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def _hook_caller(promised: ExitStack, module: Any, recording: Recording) -> None:
+    for hook in (
+        module.register_forward_pre_hook(recording.enter, with_kwargs=True),
+        module.register_forward_hook(recording.complete),
+        module.register_forward_hook(recording.leave, always_call=True),
+    ):
+        promised.callback(hook.remove)
+
+
+def _hook_site(promised: ExitStack, observer: Observer, recording: Recording) -> None:
+    def seen(module: Any, args: tuple[Any, ...], output: Any) -> None:
+        if not is_recomputing():
+            recording.add(observer, args, output)
+
+    promised.callback(observer.site.hooked.register_forward_hook(seen).remove)
+
+
+def _hook_merge(promised: ExitStack, module: Any, recording: Recording) -> None:
+    def merging(module: Any, args: tuple[Any, ...]) -> None:
+        if args and not is_recomputing():
+            recording.close_last(args[0])
+
+    promised.callback(module.register_forward_pre_hook(merging).remove)
+
+
+def _is_compiled(model: Any) -> bool:
+    """Whether torch.compile stands on the model, around it or on a part of it."""
+    return any(
+        type(module).__name__ == "OptimizedModule"
+        or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )

@@ -1,0 +1,252 @@
+"""Gains while a model trains: two lines in the loop, a run folder on disk.
+
+    monitor = md.Monitor(model, "runs/hc", every=50)
+    for step, batch in enumerate(loader):
+        loss = ...; loss.backward(); optimizer.step()
+        monitor.step(step, loss=loss, grad_norm=norm)
+
+Between recorded steps nothing of the monitor is on the model: hooks come before the step that is to
+be recorded and go after it, and a model compiled by torch runs eagerly for that one step. So other
+steps cost nothing, no graph is broken, and attaching after warm-up loses nothing.
+
+A measurement is everything that the model's training-mode forward passes showed between two calls of
+``step``: all microbatches, each once; recomputed passes and evaluation are not counted. Trouble
+that should not end a training (a full disk, a site that stayed silent) is warned of once and counted
+in :attr:`Monitor.problems`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mhc_diag.adapters.modules import find_sites, unclaimed_modules
+from mhc_diag.adapters.taps import Tap
+from mhc_diag.errors import CaptureError, NoHyperConnectionsError, OptionError, OutputError
+from mhc_diag.hooks import attach
+from mhc_diag.observing import Observer
+from mhc_diag.recording import Recording
+from mhc_diag.runs.distributed import Layout, gather_trace, layout_of
+from mhc_diag.runs.layout import DEFAULT_IDS
+from mhc_diag.runs.recorder import Recorder, Sink
+from mhc_diag.trace import Trace
+
+
+class MonitorWarning(UserWarning):
+    """Something was not recorded; training goes on."""
+
+
+class Monitor:
+    """Records the gains of a training run.
+
+    Args:
+        model: the nn.Module that trains; compiled, wrapped by DDP or FSDP, or one pipeline stage.
+        run_dir: the run folder; an existing run of the same model goes on.
+        every: record each ``every``-th step, or the steps for which a predicate says so; in a
+            parallel job all ranks must come to the same answer.
+        tokens: tokens behind one record over the whole job, drawn without replacement.
+        sink: also called with the worst value of each id, and the scalars, on recorded steps.
+        ids: metric ids to record.
+        taps: pattern over module names -> md.tap(...), for modules that no adapter knows.
+        adapter: take this adapter, do not choose.
+        settings: values that neither weights nor module say.
+        seed: of the draw of tokens, together with the step.
+        mesh: a DeviceMesh whose dimensions are named as torchtitan names them ("pp",
+            "dp_replicate", "dp_shard", "cp", "tp"); needed where pipeline stages and data
+            parallelism meet.
+
+    Raises:
+        NoHyperConnectionsError: no rank's model has any that is known.
+        RunError: the folder holds another model's run, or another process writes it.
+        OutputError: the folder cannot be written.
+        OptionError: ``every`` or ``tokens`` below one, an id that does not exist.
+    """
+
+    def __init__(  # noqa: PLR0913  the contract names these; all but two have defaults
+        self,
+        model: Any,
+        run_dir: str | Path,
+        *,
+        every: int | Callable[[int], bool] = 50,
+        tokens: int = 256,
+        sink: Sink | None = None,
+        ids: Sequence[str] = DEFAULT_IDS,
+        taps: Mapping[str, Tap] | None = None,
+        adapter: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        mesh: Any = None,
+    ) -> None:
+        if tokens < 1 or (not callable(every) and every < 1):
+            raise OptionError("a monitor", f"every={every}, tokens={tokens}", "Both start at 1.")
+        self.problems = 0
+        """How many records were lost, in part or whole."""
+        self._model, self._every, self._seed = model, every, seed
+        self._layout: Layout = layout_of(mesh)
+        self._tokens = tokens
+        self._adapter, self._taps = adapter, taps
+        self._settings = dict(settings or {})
+        self._observers: list[Observer] = []
+        self._observed = False
+        self._recorder = Recorder(run_dir, ids=ids, sink=sink)
+        self._proved = False
+        self._last_step: int | None = None
+        self._warned: set[str] = set()
+        self._hooks: ExitStack | None = None
+        self._recording: Recording | None = None
+        self.attach()
+
+    def attach(self) -> None:
+        """Look for the sites and listen to the next step; done by the constructor too."""
+        self._observers = self._observe()
+        self._observed = True
+        self._arm(None)
+
+    def detach(self) -> None:
+        """Take every hook away; steps are not recorded until :meth:`attach`."""
+        self._release()
+        self._observed = False
+
+    def step(
+        self, step: int, *, loss: Any = None, grad_norm: Any = None, **scalars: Any
+    ) -> Mapping[str, float] | None:
+        """Say that an optimiser step is done.
+
+        Args:
+            step: its number.
+            loss: number or one-element tensor; read only when the step is recorded.
+            grad_norm: the same.
+            **scalars: more of them.
+
+        Returns:
+            Worst value by id of the recorded step, on the rank that writes; None otherwise.
+        """
+        due, listening = self._is_due(step), self._hooks is not None
+        recorded = None
+        if due and self._observed:
+            given = {"loss": loss, "grad_norm": grad_norm, **scalars}
+            recorded = self._record(step, {k: v for k, v in given.items() if v is not None})
+        upcoming = self._advance(step)
+        if listening:
+            self._release()
+        if self._observed and self._is_due(upcoming):
+            self._arm(upcoming)
+        return recorded
+
+    def skip(self) -> None:
+        """Forget the forward passes since the last step: a batch that is not trained on."""
+        if self._recording is not None:
+            self._recording.passes.clear()
+
+    def close(self) -> None:
+        """Take the hooks away and finish the run folder; a second call does nothing."""
+        self.detach()
+        self._recorder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _observe(self) -> list[Observer]:
+        """The sites of this rank's model; none is an error only when no rank has any."""
+        found: tuple[Any, ...] = ()
+        missing: NoHyperConnectionsError | None = None
+        try:
+            found = find_sites(self._model, adapter=self._adapter, taps=self._taps)
+        except NoHyperConnectionsError as error:
+            missing = error
+        self._layout = self._layout.told([site.name for site in found])
+        if not self._layout.any_sites and missing is not None:
+            raise missing
+        if self._layout.world == 1:
+            self._recorder.expect([site.name for site in found])
+        return [Observer(site, self._settings) for site in found]
+
+    def _arm(self, step: int | None) -> None:
+        """Listen to the forward passes of the step that comes."""
+        draw = hash((self._seed, step, self._layout.replica)) & 0x7FFFFFFF
+        self._recording = Recording(
+            tokens=self._layout.share(self._tokens),
+            seed=draw,
+            training_only=True,
+            matrices_only=self._proved,
+        )
+        self._hooks = attach(self._model, self._observers, self._recording)
+
+    def _release(self) -> None:
+        if self._hooks is not None:
+            self._hooks.close()
+        self._hooks = self._recording = None
+
+    def _record(self, step: int, scalars: Mapping[str, Any]) -> Mapping[str, float] | None:
+        """Measure what was heard, over all ranks, and write it on one of them."""
+        trace = self._local_trace(step)
+        self._proved = self._proved or trace is not None
+        try:
+            whole = gather_trace(trace, self._layout)
+        except CaptureError as error:
+            self._trouble(f"step {step}: {error}", kind="gather")
+            return None
+        if not self._layout.writes:
+            return None
+        if whole is None:
+            return None
+        silent = whole.coverage.skipped
+        if silent:
+            names = ", ".join(one.site for one in silent[:3])
+            what = f"{len(silent)} of {whole.coverage.expected} sites ({names}) were not measured"
+            self._trouble(f"step {step}: {what}: {silent[0].why}", kind=what)
+        try:
+            return self._recorder.record(step, whole, scalars)
+        except OutputError as error:
+            self._trouble(f"step {step}: {error}", kind="output")
+            return None
+
+    def _local_trace(self, step: int) -> Trace | None:
+        """What this rank heard; None, and a warning, where it heard nothing."""
+        if not self._observers:
+            return None
+        recording = self._recording
+        if recording is None:
+            why = "the monitor did not listen: steps did not come in the order that was expected"
+        elif not recording.passes:
+            why = "no training-mode forward pass of the model was completed"
+        else:
+            return recording.trace(
+                observers=self._observers,
+                source=type(self._model).__name__,
+                inputs="",
+                unclaimed=unclaimed_modules(self._model, tuple(o.site for o in self._observers)),
+            )
+        self._trouble(f"step {step} was not recorded: {why}", kind=why)
+        return None
+
+    def _trouble(self, message: str, *, kind: str) -> None:
+        """Count what was lost; say it once per kind."""
+        self.problems += 1
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(message, MonitorWarning, stacklevel=4)
+
+    def _is_due(self, step: int | None) -> bool:
+        if step is None:
+            return True
+        return bool(self._every(step)) if callable(self._every) else step % self._every == 0
+
+    def _advance(self, step: int) -> int:
+        """The step that will come next, if steps go on as they did."""
+        stride = 1 if self._last_step is None else max(1, step - self._last_step)
+        self._last_step = step
+        return step + stride
