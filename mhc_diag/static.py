@@ -64,18 +64,7 @@ def static_trace(
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     found = recognise(shapes, checkpoint.config, adapter=adapter, settings=settings)
     draws = tokens if probe == "isotropic" and found.adapter.input_dependent else None
-    chains: list[Chain] = []
-    start = 0
-    relevant = {
-        name: setting
-        for name, setting in found.settings.items()
-        if draws or setting.source == "option" or not found.adapter.settings[name].dynamic_only
-    }
-    for name, group in groupby(found.sites, key=lambda site: (site.chain, site.n)):
-        chain = _chain(checkpoint, found, list(group), start=start, draws=draws, seed=seed)
-        taken = {one.name for one in chains}
-        chains.append(chain if name[0] not in taken else _renamed(chain, f"{name[0]}.n{name[1]}"))
-        start += chain.n_sites
+    chains = _chains(checkpoint, found, draws=draws, seed=seed)
     return Trace(
         source=Source(
             path=checkpoint.path,
@@ -83,14 +72,7 @@ def static_trace(
             bytes_read=checkpoint.bytes_read,
             step=checkpoint.step,
         ),
-        model=Model(
-            adapter=found.adapter.name,
-            family=found.adapter.family,
-            width=found.sites[0].width,
-            precision=_precision(found.adapter, checkpoint, chains[0]),
-            settings=relevant,
-            input_dependent=found.adapter.input_dependent,
-        ),
+        model=_model(checkpoint, found, computed=str(chains[0].M.dtype), static=draws is None),
         orientation=Orientation(stored=found.adapter.stored),
         probe=Probe(
             kind=probe,
@@ -99,13 +81,43 @@ def static_trace(
             inputs="x ~ N(0, I), drawn at every site" if draws else "zero dynamic input",
         ),
         coverage=Coverage(
-            expected=len(found.sites) + len(found.skipped),
-            measured=len(found.sites),
+            expected=len(found.sites),
+            measured=len(found.sites) - len(found.skipped),
             skipped=found.skipped,
             unclaimed=found.unclaimed,
         ),
-        chains=tuple(chains),
+        chains=chains,
     )
+
+
+def _model(checkpoint: Checkpoint, found: Recognition, *, computed: str, static: bool) -> Model:
+    specs = found.adapter.settings
+    return Model(
+        adapter=found.adapter.name,
+        family=found.adapter.family,
+        width=next(site.width for site in found.sites if not site.missing),
+        precision=_precision(found.adapter, checkpoint, computed),
+        settings={
+            name: setting
+            for name, setting in found.settings.items()
+            if not (static and specs[name].dynamic_only and setting.source == "assumed")
+        },
+        input_dependent=found.adapter.input_dependent,
+    )
+
+
+def _chains(
+    checkpoint: Checkpoint, found: Recognition, *, draws: int | None, seed: int
+) -> tuple[Chain, ...]:
+    """Sites of one chain and one number of streams follow one another; others are never joined."""
+    chains: list[Chain] = []
+    start = 0
+    for (name, n), group in groupby(found.sites, key=lambda site: (site.chain, site.n)):
+        chain = _chain(checkpoint, found, list(group), start=start, draws=draws, seed=seed)
+        taken = {one.name for one in chains}
+        chains.append(chain if name not in taken else _renamed(chain, f"{name}.n{n}.site{start}"))
+        start += chain.n_sites
+    return tuple(chains)
 
 
 def _chain(
@@ -117,21 +129,17 @@ def _chain(
     draws: int | None,
     seed: int,
 ) -> Chain:
+    """Measure the sites one after the other; those that cannot be measured hold NaN."""
     settings = {name: setting.value for name, setting in found.settings.items()}
-    maps = []
+    maps: list[Maps | None] = []
     for index, site in enumerate(sites, start):
+        if site.missing:
+            maps.append(None)
+            continue
         P = _parameters(checkpoint, found.adapter, site, static=draws is None)
         x = None if draws is None else _isotropic(site, draws, seed=seed, index=index)
         maps.append(found.adapter.maps(P, x, site.n, settings))
-    T = draws or 1
-    shape = (T, sites[0].n)
-    stacked = np.stack([_tokens(one.H_res, (*shape, sites[0].n)) for one in maps])
-    logits = None
-    if all(one.logits is not None for one in maps):
-        logits = np.stack([_tokens(one.logits, (*shape, sites[0].n)) for one in maps])
-    if found.adapter.stored == "M^T":
-        stacked = np.swapaxes(stacked, -1, -2)
-        logits = None if logits is None else np.swapaxes(logits, -1, -2)
+    T, n = draws or 1, sites[0].n
     return Chain(
         name=sites[0].chain,
         auxiliary=sites[0].auxiliary,
@@ -145,12 +153,17 @@ def _chain(
             )
             for index, site in enumerate(sites, start)
         ),
-        M=stacked,
-        measured=(True,) * len(sites),
-        H_pre=_stack(maps, "H_pre", shape),
-        H_post=_stack(maps, "H_post", shape),
-        logits=logits,
+        M=_turned(found.adapter, _stack(maps, "H_res", (T, n, n))),
+        measured=tuple(one is not None for one in maps),
+        H_pre=_stack(maps, "H_pre", (T, n)),
+        H_post=_stack(maps, "H_post", (T, n)),
+        logits=_turned(found.adapter, _stack(maps, "logits", (T, n, n))),
     )
+
+
+def _turned(adapter: Adapter, stored: np.ndarray[Any, Any] | None) -> Any:
+    """As stored -> as applied; the one place where static matrices are transposed."""
+    return np.swapaxes(stored, -1, -2) if stored is not None and adapter.stored == "M^T" else stored
 
 
 def _renamed(chain: Chain, name: str) -> Chain:
@@ -160,13 +173,19 @@ def _renamed(chain: Chain, name: str) -> Chain:
     return replace(chain, name=name, sites=tuple(replace(site, chain=name) for site in chain.sites))
 
 
-def _stack(maps: list[Maps], field: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    return np.stack([_tokens(getattr(one, field), shape) for one in maps])
+def _stack(
+    maps: list[Maps | None], field: str, shape: tuple[int, ...]
+) -> np.ndarray[Any, Any] | None:
+    """[L, *shape] of one field; NaN where a site has no maps, None where maps have no such field.
 
-
-def _tokens(array: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """The same map for every token where it does not depend on the token."""
-    return np.broadcast_to(array, shape)
+    A map that does not depend on the token is the same for every token.
+    """
+    have = [getattr(one, field) for one in maps if one is not None]
+    if not have or any(array is None for array in have):
+        return None
+    empty = np.full(shape, np.nan, dtype=have[0].dtype)
+    rows = [empty if one is None else np.broadcast_to(getattr(one, field), shape) for one in maps]
+    return np.stack(rows)
 
 
 def _parameters(
@@ -191,9 +210,8 @@ def _isotropic(site: SiteParameters, draws: int, *, seed: int, index: int) -> np
     return generator.standard_normal((draws, site.n, site.width), dtype=np.float32)
 
 
-def _precision(adapter: Adapter, checkpoint: Checkpoint, chain: Chain) -> Precision:
+def _precision(adapter: Adapter, checkpoint: Checkpoint, computed: str) -> Precision:
     """What is computed here, and the dtype of the streams where a configuration names it."""
-    computed = str(chain.M.dtype)
     streams = lookup(checkpoint.config, ("torch_dtype", "dtype"))
     known = {"float64", "float32", "bfloat16", "float16"}
     name = str(streams).removeprefix("torch.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath  # type: ignore[import-untyped]  # ships no types
 
 Number = Any  # an mpmath.mpf: finite, infinite or NaN, or None where something is not defined
 Matrix = list[list[Number]]

@@ -101,7 +101,7 @@ def test_what_is_no_analysis_is_refused() -> None:
     with pytest.raises(OptionError, match="no analysis was given"):
         compare()
     with pytest.raises(OptionError, match=r"md\.analyze"):
-        compare(make_trace())  # type: ignore[arg-type]
+        compare(make_trace())  # type: ignore[arg-type]  # on purpose
 
 
 def test_document_holds_each_analysis_and_what_failed() -> None:

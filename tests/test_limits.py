@@ -22,7 +22,7 @@ def repeated(matrix: list[list[float]], *, L: int = 1, T: int = 2) -> np.ndarray
 
 
 def analysed(M: np.ndarray, **more: object) -> Analysis:
-    return analysis_of(trace_of([make_chain(M)], **more), ids=[])  # type: ignore[arg-type]
+    return analysis_of(trace_of([make_chain(M)], **more), ids=[])  # type: ignore[arg-type]  # on purpose
 
 
 @pytest.mark.parametrize(("max_gain", "code"), [(4.0, 0), (3.0, 0), (2.999, 1)])

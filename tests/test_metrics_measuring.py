@@ -81,7 +81,7 @@ def test_chains_are_never_multiplied_with_each_other() -> None:
     together = trace_of([make_chain(M), make_chain(other, name="mtp0", start=5, auxiliary=True)])
     alone = [measure(trace_with(M)), measure(trace_with(other))]
     for name, values in measure(together).items():
-        want: Any = np.ma.concatenate([found[name] for found in alone])  # type: ignore[no-untyped-call]
+        want: Any = np.ma.concatenate([found[name] for found in alone])  # type: ignore[no-untyped-call]  # numpy
         np.testing.assert_array_equal(values.filled(-7), want.filled(-7), err_msg=name)
 
 
@@ -227,7 +227,7 @@ def test_pieces_of_tokens_and_blocks_of_windows_change_no_number(
 
 def test_a_torch_trace_gives_the_numbers_of_a_numpy_trace() -> None:
     M = signed_matrices((3, 2, 4, 4)).astype(np.float32)
-    found = measure(trace_of([make_chain(torch.asarray(M))]))  # type: ignore[arg-type]
+    found = measure(trace_of([make_chain(torch.asarray(M))]))  # type: ignore[arg-type]  # on purpose
     for name, values in measure(trace_of([make_chain(M)])).items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 

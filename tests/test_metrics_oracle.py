@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath  # type: ignore[import-untyped]  # ships no types
 import numpy as np
 import oracle
 import pytest

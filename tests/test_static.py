@@ -152,6 +152,9 @@ def test_an_incomplete_site_is_counted_as_skipped(tmp_path: Path) -> None:
     assert trace.coverage.measured == 3
     assert trace.coverage.skipped[0].site == "layers.1.hc_ffn"
     assert "bias" in trace.coverage.skipped[0].why
+    assert trace.chains[0].measured == (True, True, True, False)
+    assert np.isnan(trace.chains[0].M[3]).all()
+    assert trace.chains[0].M.shape == (4, 1, 4, 4)
 
 
 def test_a_block_that_is_not_square_is_skipped_with_the_reason(tmp_path: Path) -> None:

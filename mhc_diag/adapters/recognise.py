@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mhc_diag.adapters.adapter import Adapter
@@ -43,7 +43,10 @@ class SiteParameters:
     tensors: Mapping[str, str]
     """Role -> full tensor name."""
     n: int
+    """Streams; a site that cannot be measured takes its neighbour's."""
     width: int
+    missing: str = ""
+    """Why the site cannot be measured; empty when it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +55,15 @@ class Recognition:
 
     adapter: Adapter
     sites: tuple[SiteParameters, ...]
-    """In execution order."""
-    skipped: tuple[Skipped, ...]
-    """Sites whose parameters are incomplete or of the wrong shape."""
+    """In execution order, those that cannot be measured included."""
     evidence: tuple[str, ...]
     unclaimed: tuple[str, ...]
     settings: Mapping[str, Setting]
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Sites whose parameters are incomplete or of the wrong shape."""
+        return tuple(Skipped(site=one.name, why=one.missing) for one in self.sites if one.missing)
 
     @property
     def site_names(self) -> tuple[str, ...]:
@@ -67,7 +73,9 @@ class Recognition:
     @property
     def claimed(self) -> tuple[str, ...]:
         """Names of the tensors that an analysis may read."""
-        return tuple(name for site in self.sites for name in site.tensors.values())
+        return tuple(
+            name for site in self.sites if not site.missing for name in site.tensors.values()
+        )
 
 
 def recognise(
@@ -90,17 +98,17 @@ def recognise(
         AdapterError: two adapters fit, or the named one does not.
     """
     candidates = [adapter_named(adapter)] if adapter else list(adapters().values())
-    found = [(one, *_sites_of(one, tensors, config)) for one in candidates]
-    found = [entry for entry in found if entry[1]]
+    found = [(one, _sites_of(one, tensors, config)) for one in candidates]
+    found = [(one, sites) for one, sites in found if any(not site.missing for site in sites)]
     if not found:
         raise _nothing_found(tensors, adapter)
     chosen, evidence = _choose([entry[0] for entry in found], tensors, config, named=adapter)
-    sites, skipped = next((s, k) for one, s, k in found if one is chosen)
+    sites = next(sites for one, sites in found if one is chosen)
+    measurable = sum(not site.missing for site in sites)
     return Recognition(
         adapter=chosen,
         sites=tuple(sites),
-        skipped=tuple(skipped),
-        evidence=(f"{len(sites)} sites with the parameters of {chosen.name}", *evidence),
+        evidence=(f"{measurable} sites with the parameters of {chosen.name}", *evidence),
         unclaimed=_unclaimed(chosen, tensors),
         settings=resolve_settings(chosen, config=config, given=settings or {}),
     )
@@ -133,7 +141,8 @@ def sublayer_of(word: str | None) -> Sublayer:
 
 def _sites_of(
     adapter: Adapter, tensors: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
-) -> tuple[list[SiteParameters], list[Skipped]]:
+) -> list[SiteParameters]:
+    """All sites of which the file has at least one parameter, in execution order."""
     groups: dict[str, dict[str, str]] = {}
     matches: dict[str, re.Match[str]] = {}
     for name in tensors:
@@ -141,23 +150,31 @@ def _sites_of(
         if match:
             groups.setdefault(match["site"], {})[adapter.roles[match["role"]]] = name
             matches.setdefault(match["site"], match)
-    sites, skipped = [], []
+    sites = []
     for name, roles in groups.items():
-        missing = sorted(set(adapter.roles.values()) - set(roles))
+        absent = sorted(set(adapter.roles.values()) - set(roles))
         fit = (
-            None if missing else adapter.fits({role: tensors[full] for role, full in roles.items()})
+            None if absent else adapter.fits({role: tensors[full] for role, full in roles.items()})
         )
-        if fit is None:
-            why = (
-                f"parameters missing: {', '.join(missing)}"
-                if missing
-                else "shapes do not fit together"
-            )
-            skipped.append(Skipped(site=name, why=why))
-            continue
-        sites.append(_site(adapter, matches[name], roles, fit, config))
+        missing = f"parameters missing: {', '.join(absent)}" if absent else ""
+        if fit is None and not absent:
+            missing = "shapes do not fit together"
+        site = _site(adapter, matches[name], roles, fit or (0, 0), config)
+        sites.append(replace(site, missing=missing))
     order = sorted(sites, key=lambda site: _execution_key(site, matches[site.name]))
-    return order, skipped
+    return _with_neighbours_streams(order)
+
+
+def _with_neighbours_streams(sites: list[SiteParameters]) -> list[SiteParameters]:
+    """A site that cannot be measured stays in its place, with the streams of its chain."""
+    filled: list[SiteParameters] = []
+    for index, site in enumerate(sites):
+        if site.missing:
+            around = [*reversed(filled), *(one for one in sites[index:] if not one.missing)]
+            near = next((one for one in around if one.chain == site.chain and one.n), None)
+            site = replace(site, n=near.n if near else 1)  # noqa: PLW2901  the same site, completed
+        filled.append(site)
+    return filled
 
 
 def _site(

@@ -114,16 +114,20 @@ def _gain(direction: str) -> dict[str, ReadingText]:
             unit="ratio",
             source=_NORM,
         ),
-        f"{direction}.cancellation": ReadingText(
-            formula=f"norm(product of the |M|) / norm(A), norm = max_{i} sum_{j} |A_ij|",
-            meaning=f"How much the product that a {what} sees cancels against itself: 1 is none, "
-            "each factor of ten costs one of 16 digits.",
-            ideal=1.0,
-            bad="high",
-            unit="ratio",
-            source="componentwise error bound of matrix products (Higham, section 3.5)",
-        ),
+        f"{direction}.cancellation": _cancellation(what, f"max_{i} sum_{j} |A_ij|"),
     }
+
+
+def _cancellation(what: str, norm: str) -> ReadingText:
+    return ReadingText(
+        formula=f"norm(product of the |M|) / norm(A), norm = {norm}",
+        meaning=f"How much the product that a {what} sees cancels against itself: 1 is none, "
+        "each factor of ten costs one of 16 digits.",
+        ideal=1.0,
+        bad="high",
+        unit="ratio",
+        source="componentwise error bound of matrix products (Higham, section 3.5)",
+    )
 
 
 GAINS: Final[Mapping[str, ReadingText]] = {**_gain("forward"), **_gain("backward")}

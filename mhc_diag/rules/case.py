@@ -24,11 +24,11 @@ class ChainLike(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102  fields of the record, documented there
     @property
-    def streams(self) -> int: ...  # noqa: D102
+    def streams(self) -> int: ...  # noqa: D102  the same
     @property
-    def sites(self) -> int: ...  # noqa: D102
+    def sites(self) -> int: ...  # noqa: D102  the same
     @property
-    def auxiliary(self) -> bool: ...  # noqa: D102
+    def auxiliary(self) -> bool: ...  # noqa: D102  the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,14 @@
         loss = ...; loss.backward(); optimizer.step()
         monitor.step(step, loss=loss, grad_norm=norm)
 
-Between recorded steps nothing of the monitor is on the model: hooks come before the step that is to
-be recorded and go after it, and a model compiled by torch runs eagerly for that one step. So other
-steps cost nothing, no graph is broken, and attaching after warm-up loses nothing.
+Between recorded steps nothing of the monitor is on the model: hooks come before the step that is
+to be recorded and go after it, and a model compiled by torch runs eagerly for that one step. So
+other steps cost nothing, no graph is broken, and attaching after warm-up loses nothing.
 
-A measurement is everything that the model's training-mode forward passes showed between two calls of
-``step``: all microbatches, each once; recomputed passes and evaluation are not counted. Trouble
-that should not end a training (a full disk, a site that stayed silent) is warned of once and counted
-in :attr:`Monitor.problems`.
+A measurement is everything that the model's training-mode forward passes showed between two calls
+of ``step``: all microbatches, each once; recomputed passes and evaluation are not counted. Trouble
+that should not end a training (a full disk, a site that stayed silent) is warned of once and
+counted in :attr:`Monitor.problems`.
 """
 
 from __future__ import annotations
