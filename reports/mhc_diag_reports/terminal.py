@@ -21,7 +21,7 @@ from mhc_diag_reports.panels import DIRECTIONS, gain_id
 from mhc_diag_reports.readings import metric
 from mhc_diag_reports.sparks import sparkline, top_of
 from mhc_diag_reports.tables import key_ids, summary_text
-from mhc_diag_reports.texts import number, one_line, shorten
+from mhc_diag_reports.texts import broken, number, one_line, shorten
 from mhc_diag_reports.words import (
     ICON,
     SEVERITY_ICON,
@@ -274,7 +274,7 @@ def _side_by_side(sources: list[tuple[str, Analysis]]) -> Table:
     table = _table("worst over sites", *(shorten(label, 14) for label, _ in sources))
     for metric_id in key_ids(analysis for _, analysis in sources):
         table.add_row(
-            Text(metric_id),
+            Text(broken(metric_id, 18)),
             *(Text(summary_text(analysis, metric_id, plain=True)) for _, analysis in sources),
         )
     table.add_row(Text("verdict"), *(_short_verdict(analysis) for _, analysis in sources))

@@ -46,6 +46,23 @@ def shorten(text: str, width: int) -> str:
     return f"{text[: width - 1 - tail]}…{text[-tail:]}"
 
 
+def broken(metric_id: str, width: int) -> str:
+    """The id in lines of about ``width``, broken at its dots only: a torn word is no id.
+
+    Example:
+        >>> print(broken("composite.forward.amax.mean", 18))
+        composite.forward
+          .amax.mean
+    """
+    lines = [""]
+    for k, part in enumerate(metric_id.split(".")):
+        piece = part if k == 0 else f".{part}"
+        if lines[-1].strip() and len(lines[-1]) + len(piece) > width:
+            lines.append("  ")
+        lines[-1] += piece
+    return "\n".join(lines)
+
+
 def superscript(exponent: int) -> str:
     """``3`` -> ``³``."""
     return str(exponent).translate(_SUPERSCRIPT)
