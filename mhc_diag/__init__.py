@@ -15,6 +15,7 @@ _HOME = {
     "Chain": "mhc_diag.trace",
     "Comparison": "mhc_diag.comparison",
     "Finding": "mhc_diag.rules.records",
+    "Monitor": "mhc_diag.runs.monitor",
     "MhcDiagError": "mhc_diag.errors",
     "Site": "mhc_diag.trace",
     "Trace": "mhc_diag.trace",

@@ -241,4 +241,6 @@ def _is_document(path: Path) -> bool:
         content: Any = json.loads(path.read_bytes())
     except ValueError:
         return False
-    return isinstance(content, dict) and str(content.get("schema", "")).startswith("mhc-diag/")
+    # not run.json, which has a schema of ours as well and must stay
+    ours = {f"mhc-diag/{kind}/1" for kind in ("analysis", "comparison", "gate")}
+    return isinstance(content, dict) and content.get("schema") in ours

@@ -1,0 +1,66 @@
+"""From the options to one analysis per source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mhc_diag_cli.console import Console
+from mhc_diag_cli.options import Limiting, Measuring
+from mhc_diag_cli.taps import taps
+from mhc_diag_cli.values import bounds, check_device, settings
+
+if TYPE_CHECKING:
+    from mhc_diag.analysis import Analysis
+    from mhc_diag.rules.records import Limit
+
+
+def measurer(
+    measuring: Measuring, console: Console, *, limiting: Limiting | None = None
+) -> Callable[[str], Analysis]:
+    """Return the function that analyses one source as the options say.
+
+    The options are read here, once, so that a wrong one is told before anything is measured.
+
+    Raises:
+        OptionError: an option that cannot be read.
+    """
+    wishes: dict[str, Any] = {
+        "probe": measuring.probe.value if measuring.probe else None,
+        "model": measuring.model,
+        "inputs": measuring.inputs,
+        "tokens": measuring.tokens,
+        "seed": measuring.seed,
+        "device": check_device(measuring.device),
+        "adapter": measuring.adapter,
+        "taps": taps(measuring.tap),
+        "settings": settings(measuring.set),
+        "step": measuring.step,
+        "limits": None if limiting is None else limits(limiting),
+        "allow_partial": measuring.allow_partial,
+    }
+    return partial(_measure, console, wishes)
+
+
+def _measure(console: Console, wishes: dict[str, Any], source: str) -> Analysis:
+    from mhc_diag.pipeline import analyze
+
+    with console.working(f"measuring {source}"):
+        analysis: Analysis = analyze(source, **wishes)
+    return analysis
+
+
+def limits(limiting: Limiting) -> dict[str, Limit] | None:
+    """The limits that the options give, as the library takes them; None where they give none."""
+    from mhc_diag.limits import limits_of
+
+    maxima, minima = bounds("--max", limiting.max), bounds("--min", limiting.min)
+    if limiting.max_gain is None and not maxima and not minima:
+        return None
+    return limits_of(limiting.max_gain, maxima, minima)
+
+
+def inputs_of(measuring: Measuring, *sources: str) -> tuple[str, ...]:
+    """Every word that may name a file which no output may replace."""
+    return (*sources, *([measuring.inputs] if measuring.inputs else []))
