@@ -6,13 +6,13 @@ Letters: T tokens of this firing, n streams, C width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from mhc_diag.adapters.adapter import Adapter, Observation
 from mhc_diag.adapters.modules import LiveSite, parameters_by_role
-from mhc_diag.adapters.settings import resolve_settings
+from mhc_diag.adapters.settings import resolve_settings, with_orientation
 from mhc_diag.errors import CaptureError, MhcDiagError, ShapeError
 from mhc_diag.families.hc import Maps
 from mhc_diag.trace import Setting
@@ -50,9 +50,10 @@ class Observer:
         self.site = site
         self.settings: dict[str, Setting] = {}
         if site.adapter is not None:
-            self.settings = resolve_settings(
-                site.adapter, config={}, given=given, module=site.module
-            )
+            adapter, rest, turned = with_orientation(site.adapter, given)
+            self.site = replace(site, adapter=adapter)
+            found = resolve_settings(adapter, config={}, given=rest, module=site.module)
+            self.settings = found | turned
 
     @cached_property
     def stored(self) -> Any:

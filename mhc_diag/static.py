@@ -100,7 +100,7 @@ def _model(checkpoint: Checkpoint, found: Recognition, *, computed: str, static:
         settings={
             name: setting
             for name, setting in found.settings.items()
-            if not (static and specs[name].dynamic_only and setting.source == "assumed")
+            if setting.source != "assumed" or not (static and specs[name].dynamic_only)
         },
         input_dependent=found.adapter.input_dependent,
     )

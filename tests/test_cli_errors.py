@@ -62,7 +62,7 @@ def test_a_bug_is_exit_3_and_says_how_to_report_it(
     ended = run(command, "x.pt")
     assert (ended.code, ended.out) == (3, "")
     assert "a bug in mhc-diag: ZeroDivisionError: division by zero" in ended.err
-    assert "Please report it at https://" in ended.err
+    assert "Please report it to the project with the command" in ended.err
     assert "Traceback" not in ended.err
     document = run(command, "x.pt", "--json")
     assert_valid(document.json, "error")

@@ -101,62 +101,6 @@ def test_several_forward_passes_are_more_tokens_of_one_measurement() -> None:
     np.testing.assert_array_equal(twice, np.concatenate([once, once], axis=1))
 
 
-def test_sampled_tokens_are_the_same_at_every_site_and_a_subset_of_all() -> None:
-    model = GPT("hc")
-    with torch.no_grad(), md.capture(model) as every:
-        model(IDS)
-    with torch.no_grad(), md.capture(model, tokens=7, seed=1) as some:
-        model(IDS)
-    whole, part = every.trace().chains[0].M, some.trace().chains[0].M
-    assert part.shape[1] == 7
-    rows = [int(np.flatnonzero((whole[0] == one).all((-1, -2)))[0]) for one in part[0]]
-    assert len(set(rows)) == 7
-    np.testing.assert_array_equal(part, whole[:, rows])
-
-
-def test_the_draw_follows_the_seed() -> None:
-    model = GPT("hc")
-    drawn = []
-    for seed in (0, 0, 1):
-        with torch.no_grad(), md.capture(model, tokens=5, seed=seed) as capture:
-            model(IDS)
-        drawn.append(capture.trace().chains[0].M)
-    assert np.array_equal(drawn[0], drawn[1])
-    assert not np.array_equal(drawn[0], drawn[2])
-
-
-def test_tokens_are_spread_evenly_over_forward_passes() -> None:
-    model = GPT("hc")
-    with torch.no_grad(), md.capture(model, tokens=9) as capture:
-        for _ in range(3):
-            model(IDS)
-    trace = capture.trace()
-    assert trace.chains[0].M.shape[1] == trace.probe.tokens == 9
-
-
-def test_padding_is_left_out_where_an_attention_mask_says_so() -> None:
-    class Masked(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.gpt = GPT("hc")
-
-        def forward(
-            self, ids: torch.Tensor, attention_mask: torch.Tensor | None = None
-        ) -> torch.Tensor:
-            return self.gpt(ids)
-
-    model = Masked()
-    mask = torch.ones_like(IDS)
-    mask[1, 4:] = 0
-    with torch.no_grad(), md.capture(model) as all_of_them:
-        model(IDS)
-    with torch.no_grad(), md.capture(model) as capture:
-        model(IDS, attention_mask=mask)
-    kept = mask.flatten().bool().numpy()
-    whole = all_of_them.trace().chains[0].M
-    np.testing.assert_array_equal(capture.trace().chains[0].M, whole[:, kept])
-
-
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_recomputed_passes_of_activation_checkpointing_are_not_counted(reentrant: bool) -> None:
     class Checkpointed(torch.nn.Module):
@@ -274,6 +218,35 @@ def test_a_bfloat16_model_says_what_was_computed_and_what_was_applied() -> None:
     assert trace.model.precision.computed == "bfloat16"
     assert trace.chains[0].M.dtype == np.float32
     assert trace.orientation.verified == "numeric"
+
+
+def test_the_user_may_say_the_orientation_and_the_closure_contradicts_a_wrong_word() -> None:
+    model = GPT("mhc")
+    traces = {}
+    for word in ("M^T", "M"):
+        with torch.no_grad(), md.capture(model, settings={"orientation": word}) as capture:
+            model(IDS)
+        traces[word] = capture.trace()
+    right, wrong = traces["M^T"], traces["M"]
+    np.testing.assert_array_equal(np.swapaxes(wrong.chains[0].M, -1, -2), right.chains[0].M)
+    assert (wrong.orientation.stored, wrong.orientation.verified) == ("M", "declared")
+    assert wrong.orientation.error > 1e-3
+    assert wrong.model.settings["orientation"].source == "option"
+    with pytest.raises(OptionError, match="'H' is neither M nor M"):
+        md.capture(model, settings={"orientation": "H"})
+
+
+def test_a_star_in_a_tap_stays_within_one_segment_of_the_name() -> None:
+    def identity(module: Any, args: Any, output: Any) -> torch.Tensor:
+        return torch.eye(2).expand(4, 2, 2)
+
+    model = GPT("hc")
+    with (
+        torch.no_grad(),
+        md.capture(model, taps={"transformer.h.*.hc_*": md.tap(identity)}) as capture,
+    ):
+        model(IDS)
+    assert len(capture.trace().sites) == 6
 
 
 def test_a_setting_that_the_adapter_does_not_have_is_refused_with_the_nearest() -> None:

@@ -196,6 +196,15 @@ def test_settings_given_by_the_user_win_and_change_the_matrices(tmp_path: Path) 
         static_of(path, adapter="deepseek_v4", settings={"sinkhorn_iters": "many"})
 
 
+def test_the_user_may_say_how_a_file_stores_its_matrices(tmp_path: Path) -> None:
+    path = saved(tmp_path, hub())
+    plain = static_of(path, adapter="deepseek_v4")
+    turned = static_of(path, adapter="deepseek_v4", settings={"orientation": "M"})
+    np.testing.assert_array_equal(np.swapaxes(turned.chains[0].M, -1, -2), plain.chains[0].M)
+    assert turned.orientation.stored == "M"
+    assert turned.model.settings["orientation"].value == "M"
+
+
 def test_the_static_probe_does_not_read_the_dynamic_parameters(tmp_path: Path) -> None:
     wide = {
         name: torch.randn(24, 40000) if name.endswith("fn") else value

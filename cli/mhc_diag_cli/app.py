@@ -32,8 +32,6 @@ from mhc_diag_cli.listing import adapters, metrics, rules
 from mhc_diag_cli.quick import without_pydantic
 from mhc_diag_cli.report import report
 
-ISSUES = "https://github.com/mhc-diag/mhc-diag/issues"
-
 app = typer.Typer(
     name="mhc-diag",
     help="The stability microscope for models with hyper-connections.",
@@ -156,7 +154,7 @@ def _bug(error: BaseException) -> MhcDiagError:
     return BugError(
         "a bug in mhc-diag",
         text,
-        f"Please report it at {ISSUES} with the command, "
+        "Please report it to the project with the command, "
         f"what it prints with --traceback, and the version ({__version__}).",
     )
 

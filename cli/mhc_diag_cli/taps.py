@@ -4,7 +4,7 @@
 
     PATTERN=PLACE:STORED        blocks.*.mix=output[1]:M^T
 
-PATTERN  module names, with ``*`` and ``?`` as in file names; ``*`` crosses dots;
+PATTERN  module names, with ``*`` and ``?`` as in file names; ``*`` stays within one segment;
 PLACE    begins with ``output`` (what the module returns), ``args`` (its positional arguments) or
          ``module`` (the module itself), then ``[0]``, ``[-1]``, ``["name"]`` or ``.name`` steps;
 STORED   ``M`` if the module computes x' = H_res x (row = destination), ``M^T`` if x' = H_res^T x.

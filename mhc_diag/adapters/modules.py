@@ -118,15 +118,21 @@ def _adapted(name: str, module: Any, candidates: list[Adapter]) -> LiveSite | No
 def _tapped(named: Mapping[str, Any], taps: Mapping[str, Tap]) -> tuple[LiveSite, ...]:
     sites = []
     for pattern, tap in taps.items():
-        names = [name for name in named if fnmatch.fnmatchcase(name, pattern)]
+        names = [name for name in named if _matches(name, pattern)]
         if not names:
             raise NoHyperConnectionsError(
                 f"tap {pattern!r}",
                 f"no module has such a name; the model has {', '.join(list(named)[1:6])}, ...",
-                "Give a pattern over the names of model.named_modules().",
+                "Give a pattern over model.named_modules(); each * stands within one segment.",
             )
         sites += [_site(name, named[name], hooked=named[name], tap=tap) for name in names]
     return tuple(sites)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Segment by segment, so that ``*`` stays within one segment of a module path."""
+    segments, wanted = name.split("."), pattern.split(".")
+    return len(segments) == len(wanted) and all(map(fnmatch.fnmatchcase, segments, wanted))
 
 
 def _site(

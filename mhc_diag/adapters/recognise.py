@@ -12,7 +12,7 @@ from typing import Any
 
 from mhc_diag.adapters.adapter import Adapter
 from mhc_diag.adapters.registry import adapter_named, adapters
-from mhc_diag.adapters.settings import resolve_settings
+from mhc_diag.adapters.settings import resolve_settings, with_orientation
 from mhc_diag.errors import AdapterError, NoHyperConnectionsError
 from mhc_diag.trace import Setting, Skipped, Sublayer
 
@@ -105,12 +105,13 @@ def recognise(
     chosen, evidence = _choose([entry[0] for entry in found], tensors, config, named=adapter)
     sites = next(sites for one, sites in found if one is chosen)
     measurable = sum(not site.missing for site in sites)
+    chosen, given, turned = with_orientation(chosen, settings or {})
     return Recognition(
         adapter=chosen,
         sites=tuple(sites),
         evidence=(f"{measurable} sites with the parameters of {chosen.name}", *evidence),
         unclaimed=_unclaimed(chosen, tensors),
-        settings=resolve_settings(chosen, config=config, given=settings or {}),
+        settings=resolve_settings(chosen, config=config, given=given) | turned,
     )
 
 

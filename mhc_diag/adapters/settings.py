@@ -4,11 +4,44 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mhc_diag.adapters.adapter import Adapter, SettingSpec
 from mhc_diag.errors import OptionError
 from mhc_diag.trace import Setting
+
+
+def with_orientation(
+    adapter: Adapter, given: Mapping[str, Any]
+) -> tuple[Adapter, dict[str, Any], dict[str, Setting]]:
+    """Take ``orientation`` out of what the user gave: it belongs to every adapter.
+
+    Args:
+        adapter: the recognised adapter.
+        given: the user's settings; ``orientation`` is M or M^T, how this model stores H_res.
+
+    Returns:
+        The adapter with that orientation, the other settings, and the setting to be reported.
+
+    Raises:
+        OptionError: the orientation is neither word.
+    """
+    rest = {name: value for name, value in given.items() if name != "orientation"}
+    if "orientation" not in given:
+        return adapter, rest, {}
+    stored = str(given["orientation"])
+    if stored == "M":
+        turned = replace(adapter, stored="M")
+    elif stored == "M^T":
+        turned = replace(adapter, stored="M^T")
+    else:
+        raise OptionError(
+            f"setting 'orientation' of adapter {adapter.name}",
+            f"{stored!r} is neither M nor M^T",
+            "Give --set orientation=M where x' = H_res x, or --set orientation=M^T.",
+        )
+    return turned, rest, {"orientation": Setting(value=stored, source="option")}
 
 
 def resolve_settings(

@@ -1,0 +1,32 @@
+"""Draws the pictures of the README from the checkpoints in examples/; run it from the repository."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import mhc_diag as md
+from mhc_diag.trace import Source
+from mhc_diag.zoo.data import draw_batch, standard_library_bytes
+from mhc_diag.zoo.models import load_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = {"HC": "hc.pt", "mHC": "mhc.pt"}
+
+
+def measured(name: str) -> md.Analysis:
+    """One example on a batch of the standard library's text, the same for all of them."""
+    model = load_checkpoint(ROOT / "examples" / name)
+    generator = torch.Generator().manual_seed(0)
+    ids = draw_batch(standard_library_bytes(), generator, batch=8, context=model.config.context)
+    with torch.no_grad(), md.capture(model) as capture:
+        model(ids[:, :-1])
+    trace = capture.trace(inputs="a batch of the standard library's text")
+    return md.analyze(replace(trace, source=Source(path=f"examples/{name}", format="model")))
+
+
+if __name__ == "__main__":
+    analyses = [measured(name) for name in EXAMPLES.values()]
+    md.report(analyses, ROOT / "docs" / "gains.png", labels=list(EXAMPLES))
