@@ -1,4 +1,4 @@
-"""Draws the pictures of the README from the checkpoints in examples/; run it from the repository."""
+"""Draws the pictures of the README from the checkpoints in examples/; run from the repository."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 import mhc_diag as md
 from mhc_diag.trace import Source
-from mhc_diag.zoo.data import draw_batch, standard_library_bytes
+from mhc_diag.zoo.data import sample_ids
 from mhc_diag.zoo.models import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,11 +19,9 @@ EXAMPLES = {"HC": "hc.pt", "mHC": "mhc.pt"}
 def measured(name: str) -> md.Analysis:
     """One example on a batch of the standard library's text, the same for all of them."""
     model = load_checkpoint(ROOT / "examples" / name)
-    generator = torch.Generator().manual_seed(0)
-    ids = draw_batch(standard_library_bytes(), generator, batch=8, context=model.config.context)
     with torch.no_grad(), md.capture(model) as capture:
-        model(ids[:, :-1])
-    trace = capture.trace(inputs="a batch of the standard library's text")
+        model(sample_ids())
+    trace = capture.trace(inputs="standard library text")
     return md.analyze(replace(trace, source=Source(path=f"examples/{name}", format="model")))
 
 

@@ -13,14 +13,13 @@ from typing import Self
 
 import torch
 
-from mhc_diag import documents, entries
 from mhc_diag.analysis import Analysis, analysis_of
 from mhc_diag.errors import OptionError, OutputError
 from mhc_diag.live import capture
-from mhc_diag.metrics import measure
-from mhc_diag.runs.layout import DEFAULT_IDS, RUN
+from mhc_diag.runs.layout import RUN
+from mhc_diag.runs.monitor import Monitor
 from mhc_diag.runs.store import RunWriter, discard_run
-from mhc_diag.trace import Source, Trace
+from mhc_diag.trace import Source
 from mhc_diag.zoo.data import sample_ids
 from mhc_diag.zoo.models import CONNECTIONS, ConnectionKind, ZooConfig, ZooModel, save_checkpoint
 from mhc_diag.zoo.trainer import Trainer, TrainStep, one_thread
@@ -137,24 +136,30 @@ class _Lesson:
         self.folder, self.connection, self.steps, self.seed = folder, connection, steps, seed
         self.trainer = Trainer(ZooConfig(connection=connection), seed=seed)
         self.run = _run_folder(folder, connection)
-        self.writer: RunWriter | None = None
         self.history: list[TrainStep] = []
         self.gain: float | None = None
+        self.monitor: Monitor | None = None
+        self.writer: RunWriter | None = None
+        if connection == "residual":
+            self.writer = RunWriter(self.run, sites=(), model={"family": "residual"}, ids=())
+        else:
+            self.monitor = Monitor(
+                self.trainer.model, self.run, every=self._is_shown, tokens=TOKENS, seed=seed
+            )
 
     def advance(self) -> None:
         """One step; the first, the last and every ``EVERY``-th are recorded."""
-        number = self.trainer.n_steps + 1
-        if number not in {1, self.steps} and number % EVERY:
-            self.history.append(self.trainer.step())
-            return
-        trace = None
-        if self.connection == "residual":
-            self.history.append(self.trainer.step())
-        else:
-            captured = capture(self.trainer.model, tokens=TOKENS, seed=self.seed)
-            self.history.append(self.trainer.step(around=captured))
-            trace = captured.trace()
-        self._record(trace)
+        last = self.trainer.step()
+        self.history.append(last)
+        if self.monitor is not None:
+            worst = self.monitor.step(last.step, loss=last.loss, grad_norm=last.grad_norm)
+            self.gain = worst[SHOWN_ID] if worst else self.gain
+        elif self.writer is not None and self._is_shown(last.step):
+            scalars = {"loss": last.loss, "grad_norm": last.grad_norm}
+            self.writer.write(last.step, scalars=scalars)
+
+    def _is_shown(self, step: int) -> bool:
+        return step in {1, self.steps} or step % EVERY == 0
 
     def progress(self, place: int) -> Progress:
         """Where this model is; ``place`` models were trained before it."""
@@ -174,8 +179,9 @@ class _Lesson:
 
     def __exit__(self, *_: object) -> None:
         """Close the run, also after Ctrl-C: the records so far are whole."""
-        if self.writer is not None:
-            self.writer.close()
+        for recorder in (self.monitor, self.writer):
+            if recorder is not None:
+                recorder.close()
 
     def finish(self) -> DemoModel:
         """Save the model, measure it once more on tokens common to all models."""
@@ -191,28 +197,6 @@ class _Lesson:
             analysis=None if self.connection == "residual" else _final(model, source),
             loss=sum(step.loss for step in tail) / len(tail),
         )
-
-    def _record(self, trace: Trace | None) -> None:
-        values = {} if trace is None else measure(trace, DEFAULT_IDS)
-        if self.writer is None:
-            self.writer = _writer(self.run, trace, values)
-        if values:
-            self.gain = float(values[SHOWN_ID].max())
-        last = self.history[-1]
-        self.writer.write(last.step, values, {"loss": last.loss, "grad_norm": last.grad_norm})
-
-
-def _writer(path: Path, trace: Trace | None, values: Mapping[str, object]) -> RunWriter:
-    """The run's writer, once the first record tells what the model is."""
-    if trace is None:
-        return RunWriter(path, sites=(), model={"family": "residual"}, ids=())
-    analysis = analysis_of(trace, ids=values)
-    return RunWriter(
-        path,
-        sites=trace.sites,
-        model=entries.model_entry(analysis.model, analysis.chains),
-        orientation=documents.fields_of(trace.orientation),
-    )
 
 
 def _final(model: ZooModel, source: Source) -> Analysis:

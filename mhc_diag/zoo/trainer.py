@@ -9,7 +9,7 @@ Letters: B sequences, S positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -67,17 +67,12 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.n_steps = 0
 
-    def step(self, around: AbstractContextManager[object] | None = None) -> TrainStep:
-        """One update.
-
-        Args:
-            around: entered around the forward pass alone, for whoever wants to look at it.
-        """
+    def step(self) -> TrainStep:
+        """One update."""
         ids = draw_batch(
             self.text, self.generator, batch=self.batch, context=self.config.context
         )  # [B, S + 1]
-        with around if around is not None else nullcontext():
-            logits = self.model(ids[:, :-1])  # [B, S, V]
+        logits = self.model(ids[:, :-1])  # [B, S, V]
         loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch
