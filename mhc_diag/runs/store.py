@@ -99,11 +99,13 @@ class RunWriter:
         record = {
             "step": int(step),
             "time": round(time.time(), 3),
-            "scalars": {name: _number(value) for name, value in (scalars or {}).items()},
+            "scalars": documents.plain(
+                {name: _number(value) for name, value in (scalars or {}).items()}
+            ),
             "probe": dict(probe or {}),
             "values": {name: self._row(name, values or {}) for name in self.ids},
         }
-        self._append(json.dumps(documents.plain(record), allow_nan=False).encode() + b"\n")
+        self._append(json.dumps(record, allow_nan=False).encode() + b"\n")
 
     def close(self) -> None:
         """Force everything to disk and let go of the folder; a second call does nothing."""
@@ -175,7 +177,9 @@ class RunWriter:
                 f"an array of shape {list(row.shape)} came",
                 "Give one number per site.",
             )
-        return row
+        if not np.ma.is_masked(row) and np.isfinite(row).all():
+            return np.ma.getdata(row).tolist()  # the common case, without a look at each number
+        return documents.plain(row)
 
     def _append(self, line: bytes) -> None:
         if self._descriptor is None:
