@@ -64,9 +64,8 @@ def main() -> None:
         steps = len(load_run(Path(folder) / "run").steps)
         reading = time.perf_counter() - started
     print(f"{options.records} records of {options.sites} sites and {len(DEFAULT_IDS)} ids")
-    print(
-        f"  append: median {np.median(ours) * 1e3:.3f} ms, p99 {np.quantile(ours, 0.99) * 1e3:.3f} ms"
-    )
+    median, slow = np.median(ours) * 1e3, np.quantile(ours, 0.99) * 1e3
+    print(f"  append: median {median:.3f} ms, p99 {slow:.3f} ms")
     print(f"  over a bare json.dumps and write: {np.median(ours) / np.median(floor):.2f}")
     print(f"  peak memory after a tenth {memory[0]:.0f} MB, at the end {memory[1]:.0f} MB")
     print(
