@@ -1,17 +1,17 @@
-"""From recorded passes to a trace: execution order, chains, coverage, orientation.
+"""From recorded passes to a trace: chains, tokens, coverage, orientation.
 
-Letters: L sites, T tokens, n streams. Sites that saw other tokens or another number of streams than
-the rest form a chain of their own, since their matrices must not be multiplied with the others.
+Letters: L sites, T tokens, n streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mhc_diag.adapters.closure import verdict_of
+from mhc_diag.adapters.modules import width_of
 from mhc_diag.arrays import to_numpy
+from mhc_diag.chaining import Column, Link, chained, columns_of
 from mhc_diag.errors import CaptureError
 from mhc_diag.observing import Firing, Observer
 from mhc_diag.trace import (
@@ -31,70 +31,53 @@ if TYPE_CHECKING:
     from mhc_diag.recording import Pass
 
 
-@dataclass(slots=True, kw_only=True)
-class Column:
-    """One site-to-be: a firing per pass, or the reason why there is none."""
-
-    name: str
-    observer: Observer
-    firings: list[Firing]
-    missing: str = ""
-
-    @property
-    def kind(self) -> tuple[int, ...] | None:
-        """Streams and the tokens seen in each pass; sites of one chain share it."""
-        if not self.firings:
-            return None
-        return (int(self.firings[0].M.shape[-1]), *(firing.n_seen for firing in self.firings))
-
-
 def assemble(
     passes: Sequence[Pass],
-    order: Sequence[str],
-    *,
     observers: Sequence[Observer],
+    *,
     draw: tuple[int | None, int],
     labels: tuple[str, str],
     unclaimed: tuple[str, ...],
+    known: Mapping[str, tuple[str, bool]],
 ) -> Trace:
     """Make the trace.
 
     Args:
         passes: what was recorded.
-        order: names of sites in the order in which they first fired.
         observers: all expected sites.
         draw: how many tokens to keep (None for all), and the seed.
         labels: the model's name, and what its inputs were.
         unclaimed: names that look like hyper-connections and were not taken.
+        known: site -> (chain, auxiliary) of an earlier measurement of the same model.
 
     Raises:
         CaptureError: no site fired in every pass.
     """
-    tokens, seed = draw
-    columns = _columns(passes, order, observers)
-    if all(one.missing for one in columns):
+    columns = columns_of(passes, observers)
+    links = chained(columns, known)
+    if not links:
         raise CaptureError(
             f"a trace of {labels[0]}",
             f"none of {len(columns)} sites fired in each of {len(passes)} forward passes",
             "Call the same model the same way inside one capture.",
         )
-    rows = _final_rows(columns, tokens, seed)
-    chains = _chains(columns, rows)
-    skipped = tuple(Skipped(site=one.name, why=one.missing) for one in columns if one.missing)
-    fired = [firing for one in columns if not one.missing for firing in one.firings]
+    _forget_across(links)
+    chains = _chains(links, draw)
+    measured = [column for column in columns if not column.missing]
+    skipped = tuple(Skipped(site=one.label, why=one.missing) for one in columns if one.missing)
     return Trace(
         source=Source(path=labels[0], format="model"),
-        model=_model(observers[0], fired),
-        orientation=_orientation(observers[0], fired),
+        model=_model(measured[0]),
+        orientation=_orientation(measured),
         probe=Probe(
             kind="tokens",
             tokens=chains[0].n_tokens,
-            seed=None if tokens is None else seed,
+            seed=None if draw[0] is None else draw[1],
             inputs=labels[1],
         ),
         coverage=Coverage(
             expected=len(columns),
-            measured=len(columns) - len(skipped),
+            measured=len(measured),
             skipped=skipped,
             unclaimed=unclaimed,
         ),
@@ -102,84 +85,64 @@ def assemble(
     )
 
 
-def _columns(
-    passes: Sequence[Pass], order: Sequence[str], observers: Sequence[Observer]
-) -> list[Column]:
-    """All expected sites in execution order; one that never fired stands after its neighbour."""
-    by_name = {observer.site.name: observer for observer in observers}
-    names = list(order)
-    for before, observer in zip([None, *observers], observers, strict=False):
-        if observer.site.name not in names:
-            names.insert(names.index(before.site.name) + 1 if before else 0, observer.site.name)
-    return [column for name in names for column in _columns_of(name, by_name[name], passes)]
+def _forget_across(links: Sequence[Link]) -> None:
+    """What the last site of a chain left is not what another chain began with: no proof of it."""
+    for link in links:
+        last = next(one for one in reversed(link.columns) if not one.missing)
+        if last.closes is False and len(links) > 1:
+            for firing in last.firings:
+                firing.error = firing.error_transposed = firing.gram = None
 
 
-def _columns_of(name: str, observer: Observer, passes: Sequence[Pass]) -> list[Column]:
-    counts = [len(one.firings.get(name, ())) for one in passes]
-    times = max(counts)
-    if times == 0:
-        why = "it did not fire in any forward pass"
-        return [Column(name=name, observer=observer, firings=[], missing=why)]
-    columns = []
-    for k in range(times):
-        label = name if times == 1 else f"{name}#{k}"
-        have = [one.firings[name][k] for one in passes if len(one.firings.get(name, ())) > k]
-        missing = (
-            ""
-            if len(have) == len(passes)
-            else f"it fired in {len(have)} of {len(passes)} forward passes"
-        )
-        columns.append(Column(name=label, observer=observer, firings=have, missing=missing))
-    return columns
+def _chains(links: Sequence[Link], draw: tuple[int | None, int]) -> tuple[Chain, ...]:
+    chains, start = [], 0
+    for link in links:
+        whole = next(one for one in link.columns if not one.missing)
+        chains.append(_chain(link, _final_rows(whole, draw), start))
+        start += len(link.columns)
+    return tuple(chains)
 
 
-def _final_rows(columns: list[Column], tokens: int | None, seed: int) -> list[Any]:
-    """Per pass, which of the kept tokens stay, so that the passes together hold ``tokens``."""
+def _final_rows(whole: Column, draw: tuple[int | None, int]) -> list[Any]:
+    """Per pass, which of the kept tokens stay, so that all passes hold as many as asked."""
     import torch
 
-    whole = next(one for one in columns if not one.missing)
+    tokens, seed = draw
     kept = [int(firing.M.shape[0]) for firing in whole.firings]
     if tokens is None or sum(kept) <= tokens:
         return [None] * len(kept)
-    share, rest = divmod(tokens, len(kept))
     rows = []
-    for index, count in enumerate(kept):
-        quota = min(count, share + (index < rest))
+    for index, (count, quota) in enumerate(zip(kept, _quotas(kept, tokens), strict=True)):
         generator = torch.Generator().manual_seed(hash((seed, index, 1)) & 0x7FFFFFFF)
         rows.append(torch.sort(torch.randperm(count, generator=generator)[:quota]).values)
     return rows
 
 
-def _chains(columns: list[Column], rows: list[Any]) -> tuple[Chain, ...]:
-    kinds: dict[tuple[int, ...], list[Column]] = {}
-    for column in columns:
-        if column.kind is not None and not column.missing:
-            kinds.setdefault(column.kind, []).append(column)
-    largest = max(kinds, key=lambda kind: len(kinds[kind]))
-    for column in columns:
-        if column.missing:
-            kinds[largest].append(column)
-    chains, start = [], 0
-    for kind in sorted(kinds, key=lambda one: one != largest):
-        members = [one for one in columns if one in kinds[kind]]
-        name = (
-            "main" if kind == largest else f"streams{kind[0]}.tokens{'+'.join(map(str, kind[1:]))}"
-        )
-        chains.append(
-            _chain(name, members, rows if kind == largest else [None] * len(kind[1:]), start)
-        )
-        start += len(members)
-    return tuple(chains)
+def _quotas(kept: Sequence[int], tokens: int) -> list[int]:
+    """Shares of ``tokens``, even as far as each pass has enough of them.
+
+    Example:
+        >>> _quotas([10, 1000, 1000], 110)
+        [10, 50, 50]
+    """
+    quotas = [0] * len(kept)
+    left = tokens
+    for place, index in enumerate(sorted(range(len(kept)), key=lambda one: (kept[one], -one))):
+        quotas[index] = min(kept[index], left // (len(kept) - place))
+        left -= quotas[index]
+    return quotas
 
 
-def _chain(name: str, members: list[Column], rows: list[Any], start: int) -> Chain:
+def _chain(link: Link, rows: list[Any], start: int) -> Chain:
+    members = link.columns
     return Chain(
-        name=name,
+        name=link.name,
+        auxiliary=link.auxiliary,
         sites=tuple(
             Site(
                 index=index,
-                chain=name,
-                name=one.name,
+                chain=link.name,
+                name=one.label,
                 layer=one.observer.site.layer,
                 sublayer=one.observer.site.sublayer,
             )
@@ -210,57 +173,43 @@ def _stack(members: list[Column], field: str, rows: list[Any], *, may_lack: bool
         if complete:
             parts = [getattr(firing, field) for firing in one.firings]
             parts = [
-                p if r is None else p.index_select(0, r.to(p.device))
-                for p, r in zip(parts, rows, strict=True)
+                part if row is None else part.index_select(0, row.to(part.device))
+                for part, row in zip(parts, rows, strict=True)
             ]
-            blocks[one.name] = torch.cat(parts)
-    pattern = next(iter(blocks.values()))
-    empty = torch.full_like(pattern, float("nan"))
-    stacked = torch.stack([blocks.get(one.name, empty) for one in members])
+            blocks[one.label] = torch.cat(parts)
+    empty = torch.full_like(next(iter(blocks.values())), float("nan"))
+    stacked = torch.stack([blocks.get(one.label, empty) for one in members])
     return to_numpy(stacked) if stacked.device.type == "cpu" else stacked
 
 
-def _model(first: Observer, fired: list[Firing]) -> Model:
-    adapter = first.site.adapter
-    computed = str(fired[0].M.dtype).removeprefix("torch.")
-    applied = fired[0].applied
+def _model(first: Column) -> Model:
+    adapter = first.observer.site.adapter
+    firing = first.firings[0]
     return Model(
         adapter=adapter.name if adapter else "tap",
         family=adapter.family if adapter else "custom",
-        width=_width(first),
-        precision=Precision(computed=computed, applied=applied),
-        settings=first.settings,
+        width=width_of(first.observer.site),
+        precision=Precision(
+            computed=str(firing.M.dtype).removeprefix("torch."), applied=firing.applied
+        ),
+        settings=first.observer.settings,
         input_dependent=adapter.input_dependent if adapter else True,
     )
 
 
-def _width(observer: Observer) -> int | None:
-    """C from the shapes of the module's own parameters."""
-    from mhc_diag.adapters.modules import parameters_by_role
-
-    adapter = observer.site.adapter
-    if adapter is None:
-        return None
-    shapes = {
-        role: tuple(p.shape)
-        for role, p in parameters_by_role(adapter, observer.site.module).items()
-    }
-    fit = adapter.fits(shapes)
-    return fit[1] if fit else None
-
-
-def _orientation(first: Observer, fired: list[Firing]) -> Orientation:
-    import torch
-
-    errors = [(f.error, f.error_transposed) for f in fired if f.error is not None]
-    if not errors:
-        return Orientation(stored=first.stored)
-    error = max(e for e, _ in errors if e is not None)
-    transposed = max(e for _, e in errors if e is not None)
-    roundoff = max(torch.finfo(getattr(torch, firing.applied)).eps for firing in fired)
+def _orientation(measured: Sequence[Column]) -> Orientation:
+    """The weakest proof of all sites."""
+    stored = measured[0].observer.stored
+    proved: list[Firing] = [
+        firing for one in measured for firing in one.firings if firing.error is not None
+    ]
+    if not proved:
+        return Orientation(stored=stored)
+    error = max(firing.error or 0.0 for firing in proved)
+    transposed = max(firing.error_transposed or 0.0 for firing in proved)
     return Orientation(
-        stored=first.stored,
-        verified=verdict_of(error, transposed, roundoff),
+        stored=stored,
+        verified=verdict_of(error, transposed, max(firing.tolerance for firing in proved)),
         error=error,
         error_transposed=transposed,
     )

@@ -14,23 +14,27 @@ from mhc_diag.observing import Observer
 from mhc_diag.recording import Recording, is_recomputing
 
 
-def attach(model: Any, observers: Sequence[Observer], recording: Recording) -> ExitStack:
+def attach(
+    model: Any, observers: Sequence[Observer], recording: Recording, *, compiled: bool = False
+) -> ExitStack:
     """Hook ``model`` so that ``recording`` sees every firing; close the result to remove all hooks.
 
     Args:
         model: the nn.Module that contains the sites.
         observers: one per site.
         recording: what is told of passes and firings.
+        compiled: whether torch compiled something around the model that the model does not show.
     """
     with ExitStack() as promised:
-        if _is_compiled(model):
+        if compiled or _is_compiled(model):
             import torch
 
             promised.enter_context(torch.compiler.set_stance("force_eager"))
         for module in _callers(model, observers):
             _hook_caller(promised, module, recording)
         for observer in observers:
-            _hook_site(promised, observer, recording)
+            if not observer.site.missing:
+                _hook_site(promised, observer, recording)
         for module in _merges(model, observers):
             _hook_merge(promised, module, recording)
         return promised.pop_all()
@@ -38,17 +42,21 @@ def attach(model: Any, observers: Sequence[Observer], recording: Recording) -> E
 
 def _callers(model: Any, observers: Sequence[Observer]) -> list[Any]:
     """Modules that contain a site: the outermost of them that runs delimits a forward pass."""
-    wanted = {id(observer.site.hooked) for observer in observers}
+    sites = {id(observer.site.module) for observer in observers}
     return [
         module
         for module in model.modules()
-        if id(module) not in wanted and any(id(child) in wanted for child in module.modules())
+        if id(module) not in sites and any(id(child) in sites for child in module.modules())
     ]
 
 
 def _merges(model: Any, observers: Sequence[Observer]) -> list[Any]:
     names = {merge for one in observers if one.site.adapter for merge in one.site.adapter.merges}
-    return [module for module in model.modules() if type(module).__name__ in names]
+    return [
+        module
+        for module in model.modules()
+        if any(cls.__name__ in names for cls in type(module).__mro__)
+    ]
 
 
 def _hook_caller(promised: ExitStack, module: Any, recording: Recording) -> None:
@@ -65,7 +73,10 @@ def _hook_site(promised: ExitStack, observer: Observer, recording: Recording) ->
         if not is_recomputing():
             recording.add(observer, args, output)
 
-    promised.callback(observer.site.hooked.register_forward_hook(seen).remove)
+    # FSDP takes the parameters away in a hook of its own: where it wraps the site, be before it.
+    sharded = any(hasattr(one, "device_mesh") for one in observer.site.module.parameters())
+    hook = observer.site.hooked.register_forward_hook(seen, prepend=sharded)
+    promised.callback(hook.remove)
 
 
 def _hook_merge(promised: ExitStack, module: Any, recording: Recording) -> None:

@@ -15,6 +15,7 @@ from mhc_diag.adapters.modules import LiveSite, parameters_by_role
 from mhc_diag.adapters.settings import resolve_settings, with_orientation
 from mhc_diag.errors import CaptureError, MhcDiagError, ShapeError
 from mhc_diag.families.hc import Maps
+from mhc_diag.spread import is_spread, part_here, whole_here
 from mhc_diag.trace import Setting
 
 
@@ -34,8 +35,18 @@ class Firing:
     H_post: Any = None
     logits: Any = None
     gram: Any = None
+    fresh: bool = False
+    """Whether all streams entering were the same."""
     error: float | None = None
+    """Largest relative remainder of the closure with M, against the next site of the same kind."""
     error_transposed: float | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """A closure error below this is rounding."""
+        import torch
+
+        return 16 * float(torch.finfo(getattr(torch, self.applied)).eps)
 
 
 class Observer:
@@ -49,7 +60,7 @@ class Observer:
     def __init__(self, site: LiveSite, given: Mapping[str, Any]) -> None:
         self.site = site
         self.settings: dict[str, Setting] = {}
-        if site.adapter is not None:
+        if site.adapter is not None and not site.missing:
             adapter, rest, turned = with_orientation(site.adapter, given)
             self.site = replace(site, adapter=adapter)
             found = resolve_settings(adapter, config={}, given=rest, module=site.module)
@@ -69,13 +80,9 @@ class Observer:
             CaptureError: the tap or adapter could not read this module's output.
         """
         try:
-            if self.site.tap is not None:
-                return self._through_tap(args, output)
-            adapter = self.site.adapter
-            assert adapter is not None
-            assert adapter.observe is not None
-            assert self.site.n is not None
-            return adapter.observe(self.site.module, args, output, self.site.n)
+            if not is_spread((args, output)):
+                return self._observe(args, output)
+            seen = self._observe(part_here(args), part_here(output))
         except MhcDiagError:
             raise
         except Exception as error:
@@ -84,6 +91,23 @@ class Observer:
                 f"{type(error).__name__}: {error}",
                 "Check the tap's function, or whether the adapter knows this library's version.",
             ) from error
+        tensors = [one for one in (seen.x, seen.H_res, seen.H_post) if one is not None]
+        if is_spread(tensors) or not seen.is_consistent:
+            raise CaptureError(
+                f"read H_res at {self.site.name!r}",
+                "its tensors are spread over ranks along streams or features",
+                "Keep streams and H_res whole on every rank, or spread them along tokens.",
+            )
+        return seen
+
+    def _observe(self, args: tuple[Any, ...], output: Any) -> Observation:
+        if self.site.tap is not None:
+            return self._through_tap(args, output)
+        adapter = self.site.adapter
+        assert adapter is not None
+        assert adapter.observe is not None
+        assert self.site.n is not None
+        return adapter.observe(self.site.module, args, output, self.site.n)
 
     def fire(self, seen: Observation, rows: Any, *, matrices_only: bool = False) -> Firing:
         """Maps of the tokens ``rows`` (an index tensor, or None for all).
@@ -96,17 +120,19 @@ class Observer:
         import torch
 
         if matrices_only and seen.H_res is not None:
-            x, H_res = seen.x, _rows(seen.H_res, rows)
+            x, H_res = seen.x, _rows(seen.H_res, rows, inner=2)
             M = self._turned(H_res).clone()
             return Firing(n_seen=seen.n_tokens, M=M, applied=self._applied(H_res, x))
 
-        x = _rows(seen.x, rows)
+        x = _rows(seen.x, rows, inner=2)
         with torch.no_grad():  # autocast stays as the library has it
             maps = self._maps(x)
             H_res = (
-                maps.H_res if seen.H_res is None and maps is not None else _rows(seen.H_res, rows)
+                maps.H_res
+                if seen.H_res is None and maps is not None
+                else _rows(seen.H_res, rows, inner=2)
             )
-            H_post = _rows(seen.H_post, rows)
+            H_post = _rows(seen.H_post, rows, inner=1)
             if H_post is None and maps is not None:
                 H_post = maps.H_post
         if matrices_only:
@@ -117,6 +143,7 @@ class Observer:
             M=self._turned(H_res).clone(),
             applied=self._applied(H_res, x),
             x=None if x is None else x.clone(),
+            fresh=x is not None and bool((x == x[:, :1]).all()),
             H_pre=None if maps is None else maps.H_pre,
             H_post=None if H_post is None else H_post.clone(),
             logits=None if maps is None or maps.logits is None else self._turned(maps.logits),
@@ -145,7 +172,7 @@ class Observer:
         if adapter is None or x is None:
             return None
         P = {
-            role: _in(adapter, p.detach())
+            role: _in(adapter, whole_here(p.detach()))
             for role, p in parameters_by_role(adapter, self.site.module).items()
         }
         x = _in(adapter, x)
@@ -182,8 +209,18 @@ def _in(adapter: Adapter, tensor: Any) -> Any:
     return tensor.to(torch.float32) if adapter.computes_in == "float32" and narrow else tensor
 
 
-def _rows(tensor: Any, rows: Any) -> Any:
-    """The tokens that are kept, detached from the graph."""
-    if tensor is None or rows is None:
-        return None if tensor is None else tensor.detach()
-    return tensor.detach().index_select(0, rows.to(tensor.device))
+def _rows(tensor: Any, rows: Any, *, inner: int) -> Any:
+    """[T, ...]: the tokens that are kept, detached; the last ``inner`` axes are no tokens.
+
+    Tokens are picked before anything is flattened: a layout that cannot be flattened in place would
+    be copied whole.
+    """
+    if tensor is None:
+        return None
+    tensor = tensor.detach()
+    lead = tensor.shape[: tensor.ndim - inner]
+    if rows is None:
+        return tensor.reshape(-1, *tensor.shape[tensor.ndim - inner :])
+    import torch
+
+    return tensor[torch.unravel_index(rows.to(tensor.device), lead)]

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mhc_diag.adapters.adapter import Adapter
-from mhc_diag.adapters.recognise import Recognition, SiteParameters, lookup, recognise
+from mhc_diag.adapters.recognise import Recognition, recognise
+from mhc_diag.adapters.settings import lookup
+from mhc_diag.adapters.sites import SiteParameters
 from mhc_diag.errors import OptionError
 from mhc_diag.families.hc import Maps
 from mhc_diag.trace import (

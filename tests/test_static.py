@@ -192,7 +192,7 @@ def test_settings_given_by_the_user_win_and_change_the_matrices(tmp_path: Path) 
     assert one.model.settings["sinkhorn_iters"].value == 1
     assert one.model.settings["sinkhorn_iters"].source == "option"
     assert np.abs(many.chains[0].M - one.chains[0].M).max() > 1e-3
-    with pytest.raises(OptionError, match="'many' is no int"):
+    with pytest.raises(OptionError, match="'many' is no whole number"):
         static_of(path, adapter="deepseek_v4", settings={"sinkhorn_iters": "many"})
 
 

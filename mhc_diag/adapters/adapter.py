@@ -9,6 +9,7 @@ Letters: T tokens, n streams, C width.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,23 +36,32 @@ class SettingSpec:
     """One clause for people."""
     dynamic_only: bool = False
     """It changes nothing at the static point, so the static probe neither reads nor assumes it."""
+    minimum: float | None = None
+    """Smallest value that means something, for a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one firing of a module shows, as the library laid it out, flattened to tokens."""
+    """What one firing of a module shows; ``...`` are batch and positions, which make the tokens."""
 
     x: Array | None = None
-    """[T, n, C]: streams entering the site; None only where a tap does not show them."""
+    """[..., n, C]: streams entering the site; None only where a tap does not show them."""
     H_res: Array | None = None
-    """[T, n, n] as stored, where the library hands it out; else it is recomputed from ``x``."""
+    """[..., n, n] as stored, where the library hands it out; else it is recomputed from ``x``."""
     H_post: Array | None = None
-    """[T, n]"""
+    """[..., n]"""
 
     @property
     def n_tokens(self) -> int:
         """T."""
-        return int(self.shown.shape[0])
+        return math.prod(self.shown.shape[:-2])
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether all that is shown has the same tokens."""
+        shapes = [one.shape[:-2] for one in (self.x, self.H_res) if one is not None]
+        shapes += [one.shape[:-1] for one in (self.H_post,) if one is not None]
+        return len({math.prod(shape) for shape in shapes}) == 1
 
     @property
     def shown(self) -> Array:
@@ -91,6 +101,8 @@ class Adapter:
     """Regular expressions over other tensor names that speak against it."""
     siblings: tuple[str, ...] = ()
     """Patterns of names that belong to it without being a site's; never reported as unclaimed."""
+    vetoes: tuple[str, ...] = ()
+    """Patterns of names that rule it out: the same parameters exist there and are not used."""
     layer_count_key: str = ""
     """Config key of the number of ordinary layers; later ones are MTP heads, an auxiliary chain."""
     classes: tuple[str, ...] = ()
@@ -106,6 +118,13 @@ class Adapter:
     applies_in: Literal["computed", "streams"] = "computed"
     """Precision of the copy that mixes the streams."""
     input_dependent: bool = True
+
+    def fit(self, shapes: Shapes) -> tuple[int, int] | None:
+        """(n, C) where every role is there with shapes of this adapter; None otherwise."""
+        whole = set(shapes) == set(self.roles.values())
+        if not whole or any(size < 1 for shape in shapes.values() for size in shape):
+            return None
+        return self.fits(shapes)
 
     def match(self, name: str) -> re.Match[str] | None:
         """The first pattern that takes the tensor ``name`` under one of the adapter's roles."""

@@ -68,7 +68,7 @@ def _size(x: Array) -> Array:
 
 
 def verdict_of(
-    error: float, error_transposed: float, unit_roundoff: float
+    error: float, error_transposed: float, tolerance: float
 ) -> Literal["numeric", "declared"]:
     """Say "numeric" when M closes to rounding and M^T does not by a factor of ten.
 
@@ -78,7 +78,7 @@ def verdict_of(
     Args:
         error: largest relative remainder with M.
         error_transposed: the same with M^T.
-        unit_roundoff: of the dtype the streams are kept in.
+        tolerance: what counts as rounding.
     """
-    closes = error < 16 * unit_roundoff
+    closes = error < tolerance
     return "numeric" if closes and error_transposed > 10 * error else "declared"

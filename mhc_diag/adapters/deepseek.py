@@ -44,9 +44,7 @@ def _maps(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str
 
 def _observe(module: Any, args: tuple[Any, ...], output: Any, n: int) -> Observation:
     x, (post, comb, _) = args[0], output
-    return Observation(
-        x=x.reshape(-1, n, x.shape[-1]), H_res=comb.reshape(-1, n, n), H_post=post.reshape(-1, n)
-    )
+    return Observation(x=x, H_res=comb, H_post=post)
 
 
 def _module_norm_eps(module: Any) -> Any:
@@ -59,18 +57,21 @@ _SETTINGS = {
         config_keys=("hc_sinkhorn_iters",),
         from_module=lambda module: getattr(module, "hc_sinkhorn_iters", None),
         about="Sinkhorn-Knopp iterations",
+        minimum=1,
     ),
     "eps": SettingSpec(
         default=1e-6,
         config_keys=("hc_eps",),
         from_module=lambda module: getattr(module, "hc_eps", None),
         about="floor after softmax, and in every denominator",
+        minimum=0,
     ),
     "rms_norm_eps": SettingSpec(
         default=1e-6,
         config_keys=("rms_norm_eps",),
         from_module=_module_norm_eps,
         about="eps of the stream norm",
+        minimum=0,
         dynamic_only=True,
     ),
 }

@@ -65,6 +65,8 @@ def _static_n(shapes: Shapes) -> int | None:
 
 
 def _fits_hc(shapes: Shapes) -> tuple[int, int] | None:
+    if len(shapes["gamma"]) != 1:
+        return None
     n, C = _static_n(shapes), shapes["gamma"][0]
     wanted = (
         n is not None and shapes["dynamic_alpha"] == (C, n + 1) and shapes["dynamic_beta"] == (C,)
@@ -73,6 +75,8 @@ def _fits_hc(shapes: Shapes) -> tuple[int, int] | None:
 
 
 def _fits_mhc(shapes: Shapes, beta_shape: tuple[int, ...]) -> tuple[int, int] | None:
+    if len(shapes["gamma"]) != 1:
+        return None
     n, C = _static_n(shapes), shapes["gamma"][0]
     if n is None or len(shapes["dynamic_alpha"]) != 3 or shapes["dynamic_alpha"][1:] != (C, n + 1):
         return None
@@ -157,9 +161,9 @@ def _constraint(module: Any) -> tuple[str, int] | None:
 
 
 def observe_norm(module: Any, args: tuple[Any, ...], output: Any, n: int) -> Observation:
-    """Streams from the input of ``norm``: [..., n, C] with fractions of one folded away."""
+    """Streams from the input of ``norm``: [..., n, C], or [..., n, 1, C] with one fraction."""
     x = args[0]
-    return Observation(x=x.reshape(-1, n, x.shape[-1]))
+    return Observation(x=x if x.shape[-2] == n else x.squeeze(-2))
 
 
 _MHC_SETTINGS = {
@@ -168,6 +172,7 @@ _MHC_SETTINGS = {
         config_keys=("sinkhorn_iters",),
         from_module=lambda module: (_constraint(module) or (None, None))[1],
         about="Sinkhorn-Knopp iterations; 0 is unconstrained in mHC v2",
+        minimum=0,
     ),
     "sinkhorn": SettingSpec(
         default="lucidrains",
@@ -185,6 +190,7 @@ def _adapter(name: str, title: str, **special: Any) -> Adapter:
         stored="M^T",
         dynamic_roles=DYNAMIC_ROLES,
         siblings=BRANCH_COPIES,
+        vetoes=(r"(?:.+\.)?H_res_logits",),  # a static form of its own; static_alpha is not used
         hook_on="norm",
         observe=observe_norm,
         **special,

@@ -33,6 +33,8 @@ _ROLES = MHC_V1.roles
 
 
 def _fits_mhc(shapes: Shapes) -> tuple[int, int] | None:
+    if len(shapes["gamma"]) != 1:
+        return None
     static, width = shapes["static_alpha"], shapes["gamma"][0]
     if len(static) != 2 or static[1] != static[0] + 1 or width % static[0]:
         return None
@@ -45,6 +47,8 @@ def _fits_mhc(shapes: Shapes) -> tuple[int, int] | None:
 
 
 def _fits_lite(shapes: Shapes) -> tuple[int, int] | None:
+    if len(shapes["gamma"]) != 1:
+        return None
     static, beta, width = shapes["static_alpha"], shapes["static_beta"], shapes["gamma"][0]
     if len(static) != 1 or len(beta) != 1:
         return None
@@ -86,8 +90,7 @@ def _lite(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str
 
 def _observe(module: Any, args: tuple[Any, ...], output: Any, n: int) -> Observation:
     """Streams from the input of ``norm``, which is flat here: [..., n*C]."""
-    x = args[0]
-    return Observation(x=x.reshape(-1, n, x.shape[-1] // n))
+    return Observation(x=args[0].unflatten(-1, (n, -1)))
 
 
 def _adapter(name: str, title: str, **special: Any) -> Adapter:
@@ -100,6 +103,7 @@ def _adapter(name: str, title: str, **special: Any) -> Adapter:
         patterns=(site_pattern(_ROLES),),
         dynamic_roles=DYNAMIC_ROLES,
         siblings=BRANCH_COPIES,
+        layer_count_key="n_layer",
         hook_on="norm",
         observe=_observe,
         computes_in="parameters",
@@ -119,6 +123,7 @@ GPT_MHC = _adapter(
             config_keys=("sinkhorn_iters",),
             from_module=lambda module: getattr(module, "sinkhorn_iters", None),
             about="Sinkhorn-Knopp iterations",
+            minimum=1,
         )
     },
     classes=("ManifoldConstrainedHyperConnections", "MHCAnalysis"),

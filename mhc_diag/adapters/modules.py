@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mhc_diag.adapters.adapter import Adapter
-from mhc_diag.adapters.recognise import sublayer_of
 from mhc_diag.adapters.registry import adapter_named, adapters
+from mhc_diag.adapters.sites import sublayer_of
 from mhc_diag.adapters.taps import Tap
 from mhc_diag.errors import AdapterError, NoHyperConnectionsError
 from mhc_diag.trace import Sublayer
 
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_REPLICATING = {"DistributedDataParallel", "DataParallel"}
+"""Classes that keep the model under the name ``module``."""
 _CLASS_LOOKS_LIKE = re.compile(r"hyper_?conn|mhc|sinkhorn", re.IGNORECASE)
 
 
@@ -38,6 +40,8 @@ class LiveSite:
     """Streams; None for a tap until it fires."""
     layer: int | None
     sublayer: Sublayer
+    missing: str = ""
+    """Why it cannot be measured; empty when it can."""
 
 
 def find_sites(
@@ -54,19 +58,19 @@ def find_sites(
         NoHyperConnectionsError: nothing was found; says what was looked for and what the model has.
         AdapterError: modules of two code bases in one model.
     """
-    named = {clean_name(name): module for name, module in model.named_modules()}
+    named = dict(_cleanly_named(model))
     if taps:
         return _tapped(named, taps)
     candidates = [adapter_named(adapter)] if adapter else list(adapters().values())
     sites = [site for name, module in named.items() if (site := _adapted(name, module, candidates))]
-    used = sorted({site.adapter.name for site in sites if site.adapter})
+    used = sorted({site.adapter.name for site in sites if site.adapter and not site.missing})
     if len(used) > 1:
         raise AdapterError(
             f"find the sites of {type(model).__name__}",
             f"modules of {' and '.join(used)} stand in one model",
             "Choose one with adapter=..., and capture the other part by itself.",
         )
-    if not sites:
+    if not used:
         raise _none_in(model, named, candidates)
     return tuple(sites)
 
@@ -74,6 +78,21 @@ def find_sites(
 def clean_name(name: str) -> str:
     """Module path without the segments that torch.compile, FSDP and checkpointing insert."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _cleanly_named(model: Any) -> Iterator[tuple[str, Any]]:
+    """All modules, by their path without what wraps them."""
+    replicating = [
+        f"{name}.module".lstrip(".")
+        for name, module in model.named_modules()
+        if type(module).__name__ in _REPLICATING
+    ]
+    for name, module in model.named_modules():
+        kept = name
+        for wrapped in reversed(replicating):  # inner ones first: outer paths stay true
+            if f"{kept}.".startswith(f"{wrapped}."):
+                kept = wrapped.removesuffix("module") + kept[len(wrapped) + 1 :]
+        yield clean_name(kept).strip("."), module
 
 
 def parameters_by_role(adapter: Adapter, module: Any) -> dict[str, Any]:
@@ -91,8 +110,8 @@ def unclaimed_modules(model: Any, sites: tuple[LiveSite, ...]) -> tuple[str, ...
     merges = {merge for site in sites if site.adapter for merge in site.adapter.merges}
     return tuple(
         clean
-        for name, module in model.named_modules()
-        if (clean := clean_name(name))
+        for clean, module in _cleanly_named(model)
+        if clean
         and _CLASS_LOOKS_LIKE.search(type(module).__name__)
         and type(module).__name__ not in merges
         and not any(clean == one or clean.startswith(f"{one}.") for one in taken)
@@ -101,32 +120,48 @@ def unclaimed_modules(model: Any, sites: tuple[LiveSite, ...]) -> tuple[str, ...
 
 
 def _adapted(name: str, module: Any, candidates: list[Adapter]) -> LiveSite | None:
+    """The site that a module is; one of a known class in a form that nobody reads is missing."""
     classes = {cls.__name__ for cls in type(module).__mro__}
+    unreadable = None
     for adapter in candidates:
         if adapter.observe is None or not classes & set(adapter.classes):
             continue
         found = parameters_by_role(adapter, module)
-        if set(found) != set(adapter.roles.values()):
-            continue
-        fit = adapter.fits({role: tuple(p.shape) for role, p in found.items()})
+        fit = adapter.fit({role: tuple(p.shape) for role, p in found.items()})
         if fit:
             hooked = module.get_submodule(adapter.hook_on) if adapter.hook_on else module
             return _site(name, module, hooked=hooked, adapter=adapter, n=fit[0])
-    return None
+        if found:
+            why = f"its parameters do not fit {adapter.name}: a form that needs a tap"
+            unreadable = replace(_site(name, module, hooked=module, adapter=adapter), missing=why)
+    return unreadable
+
+
+def width_of(site: LiveSite) -> int | None:
+    """C, from the shapes of the module's own parameters; None for a tap."""
+    if site.adapter is None:
+        return None
+    found = parameters_by_role(site.adapter, site.module)
+    fit = site.adapter.fit({role: tuple(p.shape) for role, p in found.items()})
+    return fit[1] if fit else None
 
 
 def _tapped(named: Mapping[str, Any], taps: Mapping[str, Tap]) -> tuple[LiveSite, ...]:
-    sites = []
+    chosen: dict[str, Tap] = {}
     for pattern, tap in taps.items():
-        names = [name for name in named if _matches(name, pattern)]
+        names = [name for name in named if name and _matches(name, pattern)]
         if not names:
             raise NoHyperConnectionsError(
                 f"tap {pattern!r}",
                 f"no module has such a name; the model has {', '.join(list(named)[1:6])}, ...",
                 "Give a pattern over model.named_modules(); each * stands within one segment.",
             )
-        sites += [_site(name, named[name], hooked=named[name], tap=tap) for name in names]
-    return tuple(sites)
+        chosen |= dict.fromkeys(names, tap)  # of two patterns that fit, the later one counts
+    return tuple(
+        _site(name, module, hooked=module, tap=chosen[name])
+        for name, module in named.items()
+        if name in chosen
+    )
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from mhc_diag.adapters.adapter import Adapter, SettingSpec
 from mhc_diag.errors import OptionError
 from mhc_diag.trace import Setting
+
+_KINDS = {int: "whole number", float: "finite number", bool: "truth (true or false)"}
+_LONGEST = 60
+"""Characters of a wrong value that an error shows."""
 
 
 def with_orientation(
@@ -72,6 +77,15 @@ def resolve_settings(
     }
 
 
+def lookup(config: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    """The first of ``keys`` in the config or in its ``text_config``; None where there is none."""
+    for key in keys:
+        for place in (config, config.get("text_config")):
+            if isinstance(place, Mapping) and place.get(key) is not None:
+                return place[key]
+    return None
+
+
 def _resolve(
     adapter: str,
     name: str,
@@ -82,30 +96,56 @@ def _resolve(
     module: Any,
 ) -> Setting:
     if name in given:
-        return Setting(value=_typed(adapter, name, given[name], spec.default), source="option")
+        return Setting(value=_checked(adapter, name, given[name], spec), source="option")
     if module is not None and spec.from_module is not None:
         value = spec.from_module(module)
         if value is not None:
             return Setting(value=value, source="module")
-    for key in spec.config_keys:
-        for place in (config, config.get("text_config")):
-            if isinstance(place, Mapping) and place.get(key) is not None:
-                return Setting(
-                    value=_typed(adapter, name, place[key], spec.default), source="config"
-                )
+    found = lookup(config, spec.config_keys)
+    if found is not None:
+        return Setting(value=_checked(adapter, name, found, spec), source="config")
     return Setting(value=spec.default, source="assumed")
 
 
-def _typed(adapter: str, name: str, value: Any, default: Any) -> Any:
-    """``value`` as the type of ``default``; command lines and configs hold text."""
-    kind = type(default)
+def _checked(adapter: str, name: str, value: Any, spec: SettingSpec) -> Any:
+    """``value`` as the type of the default and in range; command lines and configs hold text."""
+    kind = type(spec.default)
     try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
-        return kind(value)
-    except (ValueError, TypeError, KeyError) as error:
+        typed = _truth(value) if kind is bool else _number(value, kind)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        # an integer beyond the doubles may even be too long for Python to write
+        told = "that number" if isinstance(error, OverflowError) else repr(str(value)[:_LONGEST])
         raise OptionError(
             f"setting {name!r} of adapter {adapter}",
-            f"{value!r} is no {kind.__name__}",
-            f"Give a {kind.__name__}, as in --set {name}={default}.",
+            f"{told} is no {_KINDS.get(kind, kind.__name__)}",
+            f"Give one, as in --set {name}={spec.default}.",
         ) from error
+    if spec.minimum is not None and typed < spec.minimum:
+        raise OptionError(
+            f"setting {name!r} of adapter {adapter}",
+            f"{typed} is below {spec.minimum:g}",
+            f"Give {spec.minimum:g} or more, as in --set {name}={spec.default}.",
+        )
+    return typed
+
+
+def _truth(value: Any) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+
+
+def _number(value: Any, kind: Any) -> Any:
+    """A finite number, a whole one where ``kind`` is int; any other kind as that takes it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if kind not in {int, float}:
+        return kind(value)
+    number = float(value)
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError
+    if kind is float:
+        return number
+    if not number.is_integer():
+        raise ValueError
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else int(number)

@@ -103,9 +103,7 @@ def _lite(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str
 
 def _observe(module: Any, args: tuple[Any, ...], output: Any, n: int) -> Observation:
     x, (_, H_res, H_post) = args[0], output
-    return Observation(
-        x=x.reshape(-1, n, x.shape[-1]), H_res=H_res.reshape(-1, n, n), H_post=H_post.reshape(-1, n)
-    )
+    return Observation(x=x, H_res=H_res, H_post=H_post)
 
 
 def _adapter(name: str, title: str, roles: Mapping[str, str], **special: Any) -> Adapter:
@@ -118,6 +116,7 @@ def _adapter(name: str, title: str, roles: Mapping[str, str], **special: Any) ->
         patterns=_pattern(roles),
         observe=_observe,
         merges=("Merge",),
+        layer_count_key="n_blocks",
         **special,
     )
 
@@ -146,6 +145,7 @@ ZOO_MHC = _adapter(
             config_keys=("sinkhorn_iters",),
             from_module=lambda module: getattr(module, "sinkhorn_iters", None),
             about="Sinkhorn-Knopp iterations",
+            minimum=1,
         )
     },
     classes=("ManifoldConnection",),
