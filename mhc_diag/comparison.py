@@ -168,12 +168,12 @@ def _numbered(names: Sequence[str]) -> tuple[str, ...]:
 def _differences(labels: Sequence[str], analyses: Sequence[Analysis]) -> tuple[str, ...]:
     """One sentence for each part of the identity that is not the same in all."""
     found: list[str] = []
-    for part in ("probe", "seed", "inputs", "tokens", "computed", "applied"):
+    for part, words in _WORDS.items():
         values = [getattr(analysis.identity, part) for analysis in analyses]
         if len(set(values)) > 1:
             texts = _short(values)
             each = "; ".join(f"{label}: {text}" for label, text in zip(labels, texts, strict=True))
-            found.append(f"{_WORDS[part]} (different): {each}")
+            found.append(f"{words} (different): {each}")
     return tuple(found)
 
 
@@ -184,6 +184,7 @@ _WORDS = {
     "tokens": "Tokens behind each number",
     "computed": "Precision that H_res is computed in",
     "applied": "Precision that H_res is applied in",
+    "definitions": "Version of the metric definitions",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,14 +112,45 @@ def limits_of(
         maxima: metric id or pattern -> upper bound.
         minima: metric id or pattern -> lower bound.
     """
-    limits = dict(DEFAULT_LIMITS)
-    if max_gain is not None:
-        limits[GAIN_PATTERN] = Limit(max=max_gain)
-    for name, bound in (maxima or {}).items():
-        limits[name] = Limit(max=bound)
-    for name, bound in (minima or {}).items():
-        limits[name] = Limit(min=bound, max=limits.get(name, Limit()).max)
+    return limits_over(DEFAULT_LIMITS, max_gain, maxima, minima)
+
+
+def limits_over(
+    before: Mapping[str, Limit],
+    max_gain: float | None = None,
+    maxima: Mapping[str, float] | None = None,
+    minima: Mapping[str, float] | None = None,
+) -> dict[str, Limit]:
+    """Limits that stay where they are not overridden, side by side of each id.
+
+    What is given wins over what was there, id or pattern alike; within each, an id wins over a
+    pattern, as in :func:`mhc_diag.rules.bounds.resolve`.
+
+    Args:
+        before: what holds already.
+        max_gain: bound of every ``composite.*.amax.mean``.
+        maxima: metric id or pattern -> upper bound.
+        minima: metric id or pattern -> lower bound.
+    """
+    highest = ({} if max_gain is None else {GAIN_PATTERN: max_gain}) | dict(maxima or {})
+    lowest = dict(minima or {})
+    limits: dict[str, Limit] = {}
+    for name, limit in before.items():
+        left = Limit(
+            min=None if _covers(lowest, name) else limit.min,
+            max=None if _covers(highest, name) else limit.max,
+        )
+        if left != Limit():
+            limits[name] = left
+    for name in dict.fromkeys([*highest, *lowest]):
+        kept = limits.pop(name, Limit())  # to the end: later patterns win over earlier ones
+        limits[name] = Limit(min=lowest.get(name, kept.min), max=highest.get(name, kept.max))
     return limits
+
+
+def _covers(bounds: Mapping[str, float], name: str) -> bool:
+    """Whether a bound is on ``name`` itself or on a pattern that takes in all of it."""
+    return any(name == given or fnmatchcase(name, given) for given in bounds)
 
 
 def gate(
@@ -130,7 +162,7 @@ def gate(
     strict: bool = False,
     probe_written: bool = True,
 ) -> GateResult:
-    """Hold an analysis against limits; without any, those that it was taken against.
+    """Hold an analysis against the limits it was taken against, and those given here over them.
 
     Args:
         analysis: what was measured.
@@ -143,8 +175,7 @@ def gate(
     Raises:
         OptionError: a limit that matches no metric id, or a bound that is not a number.
     """
-    given = not (max_gain is None and not maxima and not minima)
-    limits = limits_of(max_gain, maxima, minima) if given else analysis.limits
+    limits = limits_over(analysis.limits, max_gain, maxima, minima)
     taken = judged(analysis, limits)
     case = case_of(taken, resolve(limits, known_ids()))
     hidden = tuple(held_down(case))

@@ -67,11 +67,21 @@ class capture:  # noqa: N801  used as a function: with md.capture(model) as capt
         self._sites = find_sites(model, adapter=adapter, taps=taps)
         self._observers = [Observer(site, settings or {}) for site in self._sites]
         self._recording = Recording(tokens=tokens, seed=seed)
-        self._stack = ExitStack()
+        self._hooks: ExitStack | None = None
 
     def __enter__(self) -> Self:
-        """Attach the hooks."""
-        self._stack = attach(self._model, self._observers, self._recording)
+        """Attach the hooks.
+
+        Raises:
+            CaptureError: they are attached already.
+        """
+        if self._hooks is not None:
+            raise CaptureError(
+                f"enter a capture of {type(self._model).__name__}",
+                "it is entered already, and its hooks are on the model",
+                "Leave it first, or make a second md.capture(model).",
+            )
+        self._hooks = attach(self._model, self._observers, self._recording)
         return self
 
     def __exit__(
@@ -81,7 +91,9 @@ class capture:  # noqa: N801  used as a function: with md.capture(model) as capt
         traceback: TracebackType | None,
     ) -> None:
         """Remove every hook."""
-        self._stack.close()
+        hooks, self._hooks = self._hooks, None
+        if hooks is not None:
+            hooks.close()
 
     def trace(self, inputs: str = "") -> Trace:
         """What was recorded.

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mhc_diag.analysis import Analysis, analysis_of
-from mhc_diag.errors import MhcDiagError, ModelError, OptionError
+from mhc_diag.errors import OptionError
 from mhc_diag.recorded import analysis_of_step
 from mhc_diag.rules.records import Limit
 from mhc_diag.trace import ProbeKind, Source, Trace
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mhc_diag.adapters.taps import Tap
-    from mhc_diag.loading import Inputs
 
 _ISOTROPIC_DRAWS = 256
+_HOW = ("model", "inputs", "adapter", "taps", "settings", "tokens")
+"""Wishes about how to measure, which come too late for what was measured before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,8 @@ def analyze(  # noqa: PLR0913  one keyword per option of the command line
             after ``--inputs`` (a file, ``random:BxS``, ``module:callable``).
         tokens: how many tokens to measure, drawn by ``seed``; all when None (isotropic: 256).
         seed: of everything that is drawn.
-        device: where a model that is built here runs; an nn.Module stays where it is.
+        device: where a model that is built here runs; an nn.Module stays where it is. Either runs
+            in evaluation mode, and has its own mode again afterwards.
         adapter: name of the adapter to take; recognised when None.
         taps: pattern over module names -> :func:`mhc_diag.tap`.
         settings: what the weights do not say: sinkhorn_iters, eps, tau.
@@ -92,8 +94,10 @@ def analyze(  # noqa: PLR0913  one keyword per option of the command line
     )
     if _is_run(source):
         _refuse_for_run(source, wishes)
-        return analysis_of_step(Path(source), step=step, limits=limits, allow_partial=allow_partial)
-    trace = _as_wished(source, wishes) if isinstance(source, Trace) else _trace(source, wishes)
+        return analysis_of_step(
+            Path(source), step=step, probe=probe, limits=limits, allow_partial=allow_partial
+        )
+    trace = _as_wished(source, wishes) if isinstance(source, Trace) else trace_of(source, wishes)
     return analysis_of(trace, limits=limits, allow_partial=allow_partial)
 
 
@@ -107,13 +111,7 @@ def _refuse_for_run(source: str | os.PathLike[str], wishes: Wishes) -> None:
     Raises:
         OptionError: an option that comes too late.
     """
-    late = [
-        name
-        for name in ("model", "inputs", "adapter", "taps", "settings", "tokens")
-        if getattr(wishes, name) is not None and getattr(wishes, name) != {}
-    ]
-    late += ["probe"] if wishes.probe not in {None, "tokens"} else []
-    if late:
+    if late := _given(wishes, *_HOW):
         raise OptionError(
             f"analyze the run {str(source)!r}",
             f"{', '.join(late)} cannot change readings that were recorded before",
@@ -121,8 +119,8 @@ def _refuse_for_run(source: str | os.PathLike[str], wishes: Wishes) -> None:
         )
 
 
-def _trace(source: str | os.PathLike[str], wishes: Wishes) -> Trace:
-    """The matrices of whatever a path holds."""
+def trace_of(source: str | os.PathLike[str], wishes: Wishes) -> Trace:
+    """The matrices of whatever a path holds, a run apart; errors as for :func:`analyze`."""
     from mhc_diag.checkpoints.detect import detect
 
     path = Path(source)
@@ -150,14 +148,20 @@ def _as_wished(trace: Trace, wishes: Wishes) -> Trace:
             "Measure the checkpoint or the model again.",
         )
     _require_step(wishes, trace.source.step, asked)
-    late = [name for name in ("adapter", "taps", "settings") if getattr(wishes, name)]
-    if late:
+    if late := _given(wishes, *_HOW):
         raise OptionError(
             asked,
             f"{', '.join(late)} cannot change matrices that were captured before",
             "Measure the checkpoint or the model again.",
         )
     return trace
+
+
+def _given(wishes: Wishes, *names: str) -> list[str]:
+    """Those of the wishes that were made; an empty mapping is none."""
+    held = {name: getattr(wishes, name) for name in names}
+    empty = {name for name, wish in held.items() if isinstance(wish, Mapping) and not wish}
+    return [name for name, wish in held.items() if wish is not None and name not in empty]
 
 
 def _is_live(path: Path, kind: str, wishes: Wishes) -> bool:
@@ -169,17 +173,10 @@ def _is_live(path: Path, kind: str, wishes: Wishes) -> bool:
     has_model = wishes.model is not None or kind == "hf-folder"
     asked = f"analyze {str(path)!r}"
     if wishes.probe in {"static", "isotropic"}:
-        if wishes.taps:
-            raise OptionError(
-                f"{asked} with probe {wishes.probe}",
-                "taps need a model that runs",
-                "Use --probe tokens with --model and --inputs.",
-            )
+        _refuse_without_model(wishes, f"{asked} with probe {wishes.probe}")
         return False
-    wanted = wishes.probe == "tokens" or any(
-        part is not None for part in (wishes.model, wishes.inputs, wishes.taps)
-    )
-    if not wanted:
+    if wishes.probe is None and not _given(wishes, "model", "inputs", "taps"):
+        _refuse_without_model(wishes, asked)
         return False
     if wishes.inputs is None:
         raise OptionError(
@@ -194,6 +191,26 @@ def _is_live(path: Path, kind: str, wishes: Wishes) -> bool:
             "Give --model MODULE:CALLABLE, or --probe static.",
         )
     return True
+
+
+def _refuse_without_model(wishes: Wishes, asked: str) -> None:
+    """A probe of parameters alone: refuse what only a model that runs could take up.
+
+    Raises:
+        OptionError: such an option.
+    """
+    if wishes.taps:
+        raise OptionError(
+            asked, "taps need a model that runs", "Use --probe tokens with --model and --inputs."
+        )
+    probe = wishes.probe or "static"
+    idle = _given(wishes, "model", "inputs", *(["tokens"] if probe == "static" else []))
+    if idle:
+        raise OptionError(
+            asked,
+            f"the {probe} probe reads parameters alone; {', '.join(idle)} would change nothing",
+            "Leave that out, or use --probe tokens with --model and --inputs.",
+        )
 
 
 def _static_trace(path: Path, wishes: Wishes) -> Trace:
@@ -214,6 +231,7 @@ def _static_trace(path: Path, wishes: Wishes) -> Trace:
 
 def _live_trace(path: Path, kind: str, wishes: Wishes) -> Trace:
     """Build the model, run it once without gradients, and say which file it came from."""
+    from mhc_diag import forward
     from mhc_diag.checkpoints.opening import open_checkpoint
     from mhc_diag.live import capture
 
@@ -221,70 +239,21 @@ def _live_trace(path: Path, kind: str, wishes: Wishes) -> Trace:
         step = checkpoint.step
     asked = f"analyze {str(path)!r}"
     _require_step(wishes, step, asked)
-    model = _model(path, wishes)
-    inputs = _inputs(path, kind, model, wishes)
-    with capture(
+    model = forward.model_of(path, wishes.model, device=wishes.device)
+    folder = path if kind == "hf-folder" else None
+    inputs = forward.inputs_of(wishes.inputs, model, seed=wishes.seed, folder=folder)
+    watched = capture(
         model,
         adapter=wishes.adapter,
         taps=wishes.taps,
         tokens=wishes.tokens,
         seed=wishes.seed,
         settings=wishes.settings,
-    ) as captured:
-        _run(model, inputs, asked)
+    )
+    with forward.evaluating(model), watched as captured:
+        forward.run(model, inputs, asked)
     trace = captured.trace(inputs.description)
     return replace(trace, source=Source(path=str(path), format=kind, step=step))
-
-
-def _model(path: Path, wishes: Wishes) -> nn.Module:
-    from mhc_diag import loading
-
-    if wishes.model is None:
-        return loading.model_from_hf_folder(path).to(wishes.device)
-    if hasattr(wishes.model, "named_modules"):
-        return cast("nn.Module", wishes.model)
-    built = loading.build_model(wishes.model, path)
-    return built.to(wishes.device)
-
-
-def _inputs(path: Path, kind: str, model: nn.Module, wishes: Wishes) -> Inputs:
-    """The arguments of the forward pass; given as objects, the capture itself hashes them."""
-    from mhc_diag import loading
-
-    given = wishes.inputs
-    if isinstance(given, str | os.PathLike):
-        return loading.load_inputs(
-            str(given),
-            seed=wishes.seed,
-            folder=path if kind == "hf-folder" else None,
-            vocab_size=loading.vocabulary_size(model),
-        )
-    if isinstance(given, Mapping):
-        return loading.Inputs(args=(), kwargs=dict(given), description="")
-    args = given if isinstance(given, tuple) else (given,)
-    return loading.Inputs(args=args, description="")
-
-
-def _run(model: nn.Module, inputs: Inputs, asked: str) -> None:
-    """One forward pass where the model is, without gradients."""
-    import torch
-
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-    def placed(value: Any) -> Any:
-        return value.to(device) if isinstance(value, torch.Tensor) else value
-
-    try:
-        with torch.no_grad():
-            model(*map(placed, inputs.args), **{k: placed(v) for k, v in inputs.kwargs.items()})
-    except MhcDiagError:
-        raise
-    except Exception as error:  # the user's model may raise anything
-        raise ModelError(
-            asked,
-            f"the model raised {type(error).__name__}: {error}",
-            "Check that the inputs fit the model; --traceback shows where it happened.",
-        ) from error
 
 
 def _require_step(wishes: Wishes, step: int | None, asked: str) -> None:

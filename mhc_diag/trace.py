@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mhc_diag.errors import ShapeError
 
@@ -20,6 +20,10 @@ Array = Any
 Family = Literal["hc", "mhc", "mhc-lite", "kromhc", "identity", "custom"]
 ProbeKind = Literal["static", "isotropic", "tokens"]
 Sublayer = Literal["attn", "mlp", "other"]
+
+DEFINITIONS: Final = 1
+"""Version of the metric definitions (mhc_diag.metrics) in which numbers are taken; those of
+different versions are not comparable."""
 
 PROJECTED_FAMILIES = frozenset({"mhc", "mhc-lite", "kromhc", "identity"})
 """Families whose H_res is held on (or near) the doubly stochastic matrices by construction."""
@@ -215,6 +219,8 @@ class Identity:
     tokens: int
     computed: str
     applied: str
+    definitions: int = DEFINITIONS
+    """Version of the metric definitions: of this version, unless they were recorded before."""
 
     def differences(self, other: Identity) -> tuple[str, ...]:
         """Sentences that name each part that differs; empty when the two are comparable."""

@@ -40,6 +40,37 @@ def test_without_limits_those_of_the_analysis_hold() -> None:
     assert gate(analysis_of(trace, limits=limits_of(max_gain=5.0))).status == "passed"
 
 
+def test_limits_of_the_analysis_stay_beside_those_of_the_gate() -> None:
+    trace = trace_of([make_chain(repeated([[3.0, 0.0], [0.0, 0.1]]))])
+    strict = {"single.forward.norm.max": 2.0}
+    taken = analysis_of(trace, limits=limits_of(4.0, strict, {"single.*.amin.min": 0.05}))
+    result = gate(taken, maxima={"single.backward.norm.max": 9.0})
+    assert {r.id: r.passed for r in result.results} == {
+        "single.forward.norm.max": False,
+        "single.backward.norm.max": True,
+        "single.forward.amin.min": True,
+        "single.backward.amin.min": True,
+        FORWARD: True,
+        BACKWARD: True,
+    }
+    assert gate(taken, max_gain=3.5, maxima={"single.forward.norm.max": 3.0}).passed
+    assert not gate(taken, minima={"single.*.amin.min": 0.5}, maxima=strict).passed
+
+
+def test_a_given_limit_wins_over_those_of_the_analysis_ids_over_patterns() -> None:
+    trace = trace_of([make_chain(repeated([[3.0, 0.0], [0.0, 1.0]]))])
+    lenient = analysis_of(trace, limits=limits_of(maxima={FORWARD: 9.0, BACKWARD: 9.0}))
+    assert gate(lenient).passed
+    assert {r.limit.max for r in gate(lenient, max_gain=2.5).results} == {2.5}
+    both = gate(lenient, max_gain=2.5, maxima={FORWARD: 4.0})
+    assert {r.id: r.limit.max for r in both.results} == {FORWARD: 4.0, BACKWARD: 2.5}
+    wide = analysis_of(trace, limits={"composite.forward.amax.*": Limit(max=1.0)})
+    assert gate(wide, maxima={"composite.*.amax.*": 5.0}).passed
+    low = analysis_of(trace, limits={FORWARD: Limit(min=5.0, max=1.0)})
+    [result] = gate(low, maxima={FORWARD: 4.0}).results
+    assert (result.limit, result.passed) == (Limit(min=5.0, max=4.0), False)
+
+
 def test_a_limit_on_one_more_id_leaves_the_default_in_place() -> None:
     loud = analysed(repeated([[3.0, 0.0], [0.0, 1.0]]))
     result = gate(loud, maxima={"single.forward.norm.max": 10.0})

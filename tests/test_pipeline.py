@@ -57,6 +57,21 @@ def broken(checkpoint: Mapping[str, Any]) -> nn.Module:
     return model
 
 
+def talkative(checkpoint: Mapping[str, Any]) -> nn.Module:
+    model = build(checkpoint)
+
+    def speak(*_: Any) -> None:
+        raise ValueError("x" * 5000 + "\nand more")
+
+    model.embed.register_forward_hook(speak)
+    return model
+
+
+def with_dropout(model: Tiny) -> Tiny:
+    model.embed = nn.Sequential(model.embed, nn.Dropout(0.5))
+    return model
+
+
 IDS = torch.tensor([[1, 4, 2, 9, 9], [3, 0, 10, 7, 5]])
 
 
@@ -124,8 +139,16 @@ def test_fewer_tokens_are_drawn_when_asked(checkpoint: Path) -> None:
         ({"inputs": IDS}, "no model"),
         ({"probe": "static", "taps": {"x": object()}}, "taps need a model"),
         ({"step": 8}, "it is of step 7"),
+        ({"probe": "static", "inputs": IDS}, "parameters alone; inputs would change nothing"),
+        ({"probe": "static", "model": build, "inputs": IDS}, "alone; model, inputs would"),
+        ({"probe": "static", "tokens": 5}, "the static probe .* tokens would change nothing"),
+        ({"tokens": 5}, "the static probe .* tokens would change nothing"),
+        ({"probe": "isotropic", "tokens": 5, "model": build}, "the isotropic probe .* model"),
     ],
-    ids=["bare", "probe-model", "model", "probe-inputs", "inputs", "taps", "step"],
+    ids=[
+        *("bare", "probe-model", "model", "probe-inputs", "inputs", "taps", "step"),
+        *("static-inputs", "static-both", "static-tokens", "tokens", "isotropic-model"),
+    ],
 )
 def test_half_of_what_is_needed_is_refused(
     checkpoint: Path, wishes: dict[str, Any], words: str
@@ -137,6 +160,32 @@ def test_half_of_what_is_needed_is_refused(
 def test_a_model_that_raises_is_named_with_what_it_said(checkpoint: Path) -> None:
     with pytest.raises(ModelError, match="the model raised IndexError"):
         md.analyze(checkpoint, model=broken, inputs=IDS)
+
+
+def test_what_a_model_says_is_cut_to_one_short_paragraph(checkpoint: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"the model raised ValueError: x+ \.\.\.\. Check"
+    ) as caught:
+        md.analyze(checkpoint, model=talkative, inputs=IDS)
+    assert len(caught.value.came) < 340
+    assert "\n" not in str(caught.value)
+
+
+def test_the_callers_module_runs_in_evaluation_mode_and_has_its_modes_again(
+    checkpoint: Path,
+) -> None:
+    plain = md.analyze(checkpoint, model=tiny(), inputs=IDS)
+    model = with_dropout(tiny()).train()
+    model.blocks[1].eval()
+    modes = [module.training for module in model.modules()]
+    assert {True, False} == set(modes)
+    measured = md.analyze(checkpoint, model=model, inputs=IDS)
+    assert np.array_equal(measured[GAIN].data, plain[GAIN].data)
+    assert [module.training for module in model.modules()] == modes
+    model.embed[0] = nn.Embedding(2, 8)
+    with pytest.raises(ModelError):
+        md.analyze(checkpoint, model=model, inputs=IDS)
+    assert model.training
 
 
 def test_the_callers_module_stays_in_its_mode_and_on_its_device(checkpoint: Path) -> None:
@@ -160,6 +209,11 @@ def test_a_saved_trace_is_read_back_to_the_same_numbers(tmp_path: Path) -> None:
         md.analyze(path, probe="static")
     with pytest.raises(OptionError, match="settings cannot change matrices"):
         md.analyze(path, settings={"tau": 1.0})
+    for late in ({"tokens": 2}, {"inputs": np.arange(3)}, {"model": build}, {"adapter": "zoo_hc"}):
+        for source in (path, trace):
+            with pytest.raises(OptionError, match=f"{next(iter(late))} cannot change matrices"):
+                md.analyze(source, **late)
+    assert md.analyze(path, settings={}, taps={}).verdict == direct.verdict
     with pytest.raises(OptionError, match="it is of step 1000"):
         md.analyze(trace, step=3)
     assert md.analyze(trace, step=1000, probe="tokens").verdict == direct.verdict

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mhc_diag.rules.case import Case, Check, Rule, not_counted
-from mhc_diag.rules.gains import beyond_double, digits_lost, gain_above_limit
+from mhc_diag.rules.gains import digits_lost, gain_above_limit
 from mhc_diag.rules.provenance import (
     incomplete_coverage,
     orientation_doubtful,
@@ -14,6 +14,7 @@ from mhc_diag.rules.provenance import (
     setting_assumed,
     unclaimed_names,
 )
+from mhc_diag.rules.ranges import beyond_double, vanishing
 from mhc_diag.rules.records import Finding, Limit, Severity, Verdict
 from mhc_diag.rules.table import RULES
 from mhc_diag.rules.validity import does_not_mix, not_doubly_stochastic, not_finite
@@ -27,6 +28,7 @@ _SITE_CHECKS: tuple[Check, ...] = (
     not_finite,
     digits_lost,
     beyond_double,
+    vanishing,
     does_not_mix,
 )
 _MODEL_CHECKS: tuple[Check, ...] = (

@@ -1,4 +1,4 @@
-"""MHC101, MHC106, MHC107, MHC109: gains above their limit, and how far to trust their digits."""
+"""MHC101, MHC106, MHC109: gains above their limit, and how far to trust their digits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def gain_above_limit(case: Case) -> Iterator[Finding]:
                 site=found.site,
                 message=_broken(case, metric_id, limit, found),
                 evidence={metric_id: found.value},
-                advice=_advice(case, metric_id, found.site),
+                advice=gain_advice(case, metric_id, found.site),
             )
 
 
@@ -60,34 +60,6 @@ def digits_lost(case: Case) -> Iterator[Finding]:
             evidence={metric_id: value},
             advice=f"Read composite.{way}.norm there, which cancels least, and the window ids.",
         )
-
-
-def beyond_double(case: Case) -> Iterator[Finding]:
-    """MHC107: a gain of finite matrices that no double can hold, once per direction."""
-    whole = _sites_of_finite_chains(case)
-    for way in ("forward", "backward"):
-        for metric_id in _overflow_candidates(case, way):
-            values = case.values(metric_id)
-            hits = np.flatnonzero(np.isinf(values.data) & ~np.ma.getmaskarray(values) & whole)
-            if not hits.size:
-                continue
-            first, last = int(hits[0]), int(hits[-1])
-            site = last if way == "forward" else first
-            power = _log10(case, metric_id, site)
-            size = "" if power is None else f", about 10^{power:.1f}"
-            yield Finding(
-                rule="MHC107",
-                severity="error",
-                site=site,
-                message=(
-                    f"{metric_id} is beyond the range of a double at {case.place(site)}{size}; "
-                    f"{len(hits)} of {int(case.keep.sum())} sites; {case.sample}."
-                ),
-                evidence={metric_id: math.inf}
-                | ({} if power is None else {f"log10({metric_id})": power}),
-                advice=_advice(case, metric_id, site),
-            )
-            break
 
 
 def held_down(case: Case) -> Iterator[Finding]:
@@ -117,21 +89,8 @@ def held_down(case: Case) -> Iterator[Finding]:
             )
 
 
-def _broken(case: Case, metric_id: str, limit: Limit, found: Breach) -> str:
-    place, sample = case.place(found.site), case.sample
-    if found.side == "nan":
-        return f"{metric_id} is not a number at {place}, which breaks every limit; {sample}."
-    if found.side == "inf":
-        return f"{metric_id} is infinite at {place}, which breaks every limit; {sample}."
-    bound = limit.max if found.side == "max" else limit.min
-    assert bound is not None
-    verb, side = ("reaches", "above") if found.side == "max" else ("falls to", "below")
-    value = shown(found.value, beside=bound)
-    return f"{metric_id} {verb} {value} at {place}, {side} the limit {shown(bound)}; {sample}."
-
-
-def _advice(case: Case, metric_id: str, site: int) -> str:
-    """What to do about a gain, with the site that contributes most."""
+def gain_advice(case: Case, metric_id: str, site: int) -> str:
+    """What to do about a gain at a site, with the site that contributes most."""
     if not math.isfinite(case.values(case.witness).filled(0.0)[case.keep].sum()):
         return "Look at the first site that is not finite (MHC103) before any gain."
     family = case.model.family
@@ -153,6 +112,19 @@ def _advice(case: Case, metric_id: str, site: int) -> str:
     return f"{cure}; look first at {case.place(where)}, whose {name} of {shown(value)} adds most."
 
 
+def _broken(case: Case, metric_id: str, limit: Limit, found: Breach) -> str:
+    place, sample = case.place(found.site), case.sample
+    if found.side == "nan":
+        return f"{metric_id} is not a number at {place}, which breaks every limit; {sample}."
+    if found.side == "inf":
+        return f"{metric_id} is infinite at {place}, which breaks every limit; {sample}."
+    bound = limit.max if found.side == "max" else limit.min
+    assert bound is not None
+    verb, side = ("reaches", "above") if found.side == "max" else ("falls to", "below")
+    value = shown(found.value, beside=bound)
+    return f"{metric_id} {verb} {value} at {place}, {side} the limit {shown(bound)}; {sample}."
+
+
 def _loudest(case: Case, metric_id: str, site: int) -> tuple[str, float, int] | None:
     """The single-site gain that contributes most to a product: id, value, site."""
     way = "backward" if ".backward." in metric_id else "forward"
@@ -167,36 +139,6 @@ def _loudest(case: Case, metric_id: str, site: int) -> tuple[str, float, int] | 
     outside[part] = False
     found = worst(np.ma.array(values.data, mask=np.ma.getmaskarray(values) | outside), "high")
     return None if found is None else (name, *found)
-
-
-def _sites_of_finite_chains(case: Case) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Sites of chains in which every measured matrix is finite, [L] bool."""
-    whole = np.zeros(len(case.sites), dtype=bool)
-    values = case.values(case.witness)
-    finite = np.isfinite(values.data) | np.ma.getmaskarray(values)
-    for _, part in case.ranges():
-        whole[part] = bool(finite[part].all())
-    return whole
-
-
-def _overflow_candidates(case: Case, way: str) -> list[str]:
-    """Ids of products, the most telling first."""
-    first = [f"composite.{way}.norm.max", f"window.{way}.norm.max"]
-    heads = tuple(f"{scope}.{way}." for scope in ("composite", "window"))
-    rest = [name for name in case.metrics if name.removeprefix("applied.").startswith(heads)]
-    return [name for name in first if name in case.metrics] + [
-        name for name in rest if name not in first and ".cancellation." not in name
-    ]
-
-
-def _log10(case: Case, metric_id: str, site: int) -> float | None:
-    """The decimal logarithm of a value beyond the double range, where the matrices are at hand."""
-    if case.trace is None:
-        return None
-    from mhc_diag.metrics import log10_of
-
-    power = float(log10_of(case.trace, metric_id, site))
-    return power if math.isfinite(power) else None
 
 
 def _without(test: np.ufunc, values: np.ma.MaskedArray[Any, Any]) -> np.ma.MaskedArray[Any, Any]:

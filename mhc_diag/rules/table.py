@@ -95,6 +95,13 @@ _ALL = (
         looks_at="names of parameters and modules",
         advice="See 'mhc-diag inspect', choose an --adapter, or tap the module.",
     ),
+    Rule(
+        id="MHC113",
+        title="a product vanishes",
+        severity="warning",
+        looks_at="composite and window ids that are 0 or below the range of a double; its log10",
+        advice="Check what was read; a lower limit (--min composite.*.amin.mean=X) breaks on it.",
+    ),
 )
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _ALL})
 """Rule id -> rule."""
