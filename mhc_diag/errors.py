@@ -40,6 +40,10 @@ class MhcDiagError(Exception):
         self.asked, self.came, self.do = asked, came, do
         super().__init__(f"{asked}: {came}. {do}")
 
+    def __reduce__(self) -> tuple[type[MhcDiagError], tuple[str, str, str]]:
+        """So that it can go from one process to another."""
+        return type(self), (self.asked, self.came, self.do)
+
 
 class CheckpointError(MhcDiagError):
     """A file or folder that cannot be read, or must not be."""

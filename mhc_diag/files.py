@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from mhc_diag.errors import OutputError
 
@@ -15,6 +18,22 @@ def write_atomically(path: str | Path, content: bytes, *, replace: bool = True) 
     Args:
         path: the target; its folder must exist.
         content: the whole file.
+        replace: whether an existing file may be replaced.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the file exists and must stay.
+    """
+    with atomic_file(path, replace=replace) as file:
+        file.write(content)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path, *, replace: bool = True) -> Iterator[BinaryIO]:
+    """A file to write piece by piece; only when the block ends well does it become ``path``.
+
+    Args:
+        path: the target; its folder must exist.
         replace: whether an existing file may be replaced.
 
     Raises:
@@ -35,7 +54,7 @@ def write_atomically(path: str | Path, content: bytes, *, replace: bool = True) 
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(target)
         temporary = None
@@ -48,7 +67,6 @@ def write_atomically(path: str | Path, content: bytes, *, replace: bool = True) 
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-    return target
 
 
 def _umask() -> int:

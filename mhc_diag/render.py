@@ -17,7 +17,7 @@ import numpy as np
 
 from mhc_diag.analysis import Analysis
 from mhc_diag.comparison import Comparison, compare
-from mhc_diag.errors import MissingExtraError, OptionError, OutputError
+from mhc_diag.errors import MhcDiagError, MissingExtraError, OptionError, OutputError
 from mhc_diag.files import write_atomically
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ GROUP = "mhc_diag.renderers"
 TRACE_SUFFIX = ".trace.safetensors"
 _DRAWN = frozenset({".html", ".png", ".pdf", ".svg", ".md", ".csv", ".parquet"})
 """Suffixes that no input has, so that an earlier one in a source's folder may be replaced."""
+_FOLDER = ("report.html", "gains.png")
+"""What is drawn into a folder."""
 Sources = Analysis | Sequence[Analysis] | Comparison
 
 
@@ -65,12 +67,29 @@ def report(
     target = Path(path)
     inputs = [analysis.source.path for analysis in comparison.analyses]
     inputs += [run.path for run in runs]
-    if str(path).endswith(("/", "\\")) or target.is_dir():
+    if _is_folder(path):
         return _folder(comparison, target, inputs, runs=runs, command=command)
     refuse_inputs(target, inputs)
     if target.name.endswith(TRACE_SUFFIX):
         return _trace(comparison, target, force=force)
     return write_atomically(target, _content(comparison, target, runs=runs, command=command))
+
+
+def check_target(path: str | Path) -> None:
+    """Refuse a name that says no kind of output, so that it is told before anything is measured.
+
+    Args:
+        path: as for :func:`report`.
+
+    Raises:
+        OptionError: an unknown suffix.
+        MissingExtraError: what draws this kind is not installed.
+    """
+    names = _FOLDER if _is_folder(path) else (Path(path).name,)
+    for name in names:
+        suffix = Path(name).suffix.lower()
+        if not (name.endswith(TRACE_SUFFIX) or suffix in _NUMBERS or suffix in renderers()):
+            raise _unknown(Path(path), suffix)
 
 
 def refuse_inputs(target: Path, inputs: Iterable[str | Path]) -> None:
@@ -114,7 +133,7 @@ def _folder(
 ) -> Path:
     """Everything about the sources in one folder; all is drawn before anything is written."""
     numbers = "analysis.json" if _single(comparison) else "comparison.json"
-    targets = [folder / name for name in ("report.html", "gains.png", numbers)]
+    targets = [folder / name for name in (*_FOLDER, numbers)]
     for target in targets:
         refuse_inputs(target, inputs)
     contents = [_content(comparison, t, runs=runs, command=command) for t in targets]
@@ -134,23 +153,38 @@ def _content(
 ) -> bytes:
     suffix = target.suffix.lower()
     if suffix in _NUMBERS:
+        if not comparison.analyses:
+            raise OptionError(
+                f"write {str(target)!r}",
+                "there is nothing in it: no source has hyper-connections",
+                "'mhc-diag export' writes the scalars of a run.",
+            )
         return _NUMBERS[suffix](comparison)
     found = renderers()
     if suffix in found:
         renderer: Callable[..., bytes] = found[suffix].load()
         return renderer(comparison, runs=runs, command=command)
+    raise _unknown(target, suffix)
+
+
+def _unknown(target: Path, suffix: str) -> MhcDiagError:
+    """Nothing writes files of this suffix: a mistake, or something to install."""
     if suffix in _DRAWN:
-        raise MissingExtraError(
+        return MissingExtraError(
             f"write {str(target)!r}",
             f"nothing that is installed draws {suffix} files",
             "pip install mhc-diag, whole: mhc_diag_reports draws them.",
         )
-    known = ", ".join(sorted({*_DRAWN, *_NUMBERS, *found, TRACE_SUFFIX}))
-    raise OptionError(
+    known = ", ".join(sorted({*_DRAWN, *_NUMBERS, *renderers(), TRACE_SUFFIX}))
+    return OptionError(
         f"write {str(target)!r}",
         f"the suffix {suffix!r} says no kind of output" if suffix else "it has no suffix",
         f"Give one of {known}, or a folder with a slash at its end.",
     )
+
+
+def _is_folder(path: str | Path) -> bool:
+    return str(path).endswith(("/", "\\")) or Path(path).is_dir()
 
 
 def _single(comparison: Comparison) -> bool:
@@ -198,7 +232,9 @@ def _parquet(comparison: Comparison) -> bytes:
         _frame(comparison).to_parquet(buffer, index=False)
     except ImportError as error:
         raise MissingExtraError(
-            "write a .parquet file", "pandas finds no engine for it", "pip install pyarrow"
+            "write a .parquet file",
+            "pandas finds no engine for it",
+            "pip install 'mhc-diag[parquet]'",
         ) from error
     return buffer.getvalue()
 

@@ -205,6 +205,17 @@ def test_a_trace_is_replaced_only_by_force(
     assert run("analyze", checkpoints["hc"], "-o", target, "--force").code == 0
 
 
+@pytest.mark.parametrize("command", ["analyze", "gate", "compare", "report"])
+def test_an_unknown_suffix_is_told_before_anything_is_read(
+    command: str, run: Run, tmp_path: Path
+) -> None:
+    words = ["no.pt", "no-other.pt"] if command == "compare" else ["no.pt"]
+    ended = run(command, *words, "-o", tmp_path / "x.docx")
+    assert (ended.code, ended.out) == (2, "")
+    assert "the suffix '.docx' says no kind of output" in ended.err
+    assert "no.pt" not in ended.err
+
+
 @pytest.mark.parametrize("name", ["x.docx", "x", "absent/x.json"])
 def test_an_output_that_cannot_be_written_leaves_one_error_on_stdout(
     name: str, run: Run, checkpoints: dict[str, Path], tmp_path: Path

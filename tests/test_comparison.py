@@ -9,6 +9,7 @@ from factories import make_trace
 from mhc_diag.analysis import Summary, analysis_of
 from mhc_diag.comparison import Failure, compare, default_labels
 from mhc_diag.errors import OptionError
+from mhc_diag.metrics import DEFINITIONS
 from mhc_diag.trace import Precision, Source
 
 NAME = "composite.forward.amax.mean"
@@ -48,6 +49,15 @@ def test_each_part_of_the_identity_that_differs_is_named(change: dict, words: st
     assert both.differences == (words,)
     assert both.to_dict()["comparable"] is False
     assert set(both.rows[NAME]) == {"a", "b"}  # both are shown all the same
+
+
+def test_numbers_of_other_definitions_are_not_one() -> None:
+    now = analysis_of(make_trace())
+    assert now.identity.definitions == DEFINITIONS
+    before = replace(now, identity=replace(now.identity, definitions=DEFINITIONS - 1))
+    [text] = compare(now=now, before=before).differences
+    assert text == "Version of the metric definitions (different): now: 1; before: 0"
+    assert now.identity.differences(before.identity) == ("definitions: 1 against 0",)
 
 
 @pytest.mark.parametrize(

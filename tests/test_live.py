@@ -51,6 +51,23 @@ def test_hooks_are_gone_after_the_context_and_after_an_exception() -> None:
     assert hooks_on(model) == before
 
 
+def test_a_capture_that_is_entered_cannot_be_entered_again() -> None:
+    model = GPT("hc")
+    before = hooks_on(model)
+    capture = md.capture(model)
+    with capture:
+        there = hooks_on(model)
+        with pytest.raises(CaptureError, match="entered already"), capture:
+            pass
+        assert hooks_on(model) == there
+        model(IDS)
+    assert hooks_on(model) == before
+    with torch.no_grad(), capture:  # one that was left may go on
+        model(IDS)
+    assert hooks_on(model) == before
+    assert capture.trace().probe.tokens == 64
+
+
 def test_a_forward_that_raises_is_dropped_whole_and_the_next_one_counts() -> None:
     model = GPT("hc")
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from factories import make_trace
+from run_cases import a_run
 from test_schemas import validator
 
 import mhc_diag as md
 from mhc_diag import documents, entries
 from mhc_diag.analysis import Analysis, analysis_of
 from mhc_diag.errors import NoHyperConnectionsError, OptionError, RunError
+from mhc_diag.runs.read import load_run
 from mhc_diag.runs.store import RunWriter
 from mhc_diag.trace import Precision, Setting
 
@@ -61,6 +63,65 @@ def test_a_recorded_step_is_analysed_as_its_trace_was(run: Path, step: int) -> N
 def test_the_last_step_is_the_default(run: Path) -> None:
     assert md.analyze(str(run)).source.step == 30
     assert md.analyze(str(run)).verdict == "unstable"
+
+
+@pytest.mark.parametrize(
+    ("probe", "said", "differs"),
+    [
+        ({}, "training batch at step 30", True),
+        (
+            {"inputs": "inputs that are not token ids"},
+            "inputs that are not token ids at step 30",
+            True,
+        ),
+        ({"inputs": ""}, "training batch at step 30", True),
+        ({"inputs": "sha256:1; ids"}, "sha256:1; ids at step 30", True),
+        ({"inputs": "sha256:1; sha256:2"}, "sha256:1; sha256:2", False),
+        ({"kind": "static", "inputs": "zero dynamic input"}, "zero dynamic input", False),
+        ({"kind": "isotropic", "inputs": "x ~ N(0, I)"}, "x ~ N(0, I)", False),
+    ],
+)
+def test_steps_differ_in_their_inputs_only_when_they_do(
+    probe: dict[str, str], said: str, differs: bool, tmp_path: Path
+) -> None:
+    one = analysed(0.01)
+    whole = {"kind": "tokens", "tokens": 7, "seed": 3, "inputs": "", **probe} if probe else {}
+    with RunWriter(
+        tmp_path / "hc",
+        sites=one.sites,
+        model=entries.model_entry(one.model, one.chains),
+        orientation=documents.fields_of(one.orientation),
+    ) as writer:
+        for step in (10, 30):
+            writer.write(step, one.metrics, probe=whole)
+    early, late = (md.analyze(tmp_path / "hc", step=step) for step in (10, 30))
+    assert late.probe.inputs == said
+    assert bool(md.compare(early, late).differences) is differs
+    if probe:
+        assert (late.probe.kind, late.probe.tokens) == (whole["kind"], 7)
+        assert [chain.tokens for chain in late.chains] == [7, 7]
+        assert late.identity.inputs == said
+
+
+def test_a_run_knows_the_probe_of_every_step(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "hc", {1: 0.1, 2: 0.1}, inputs="sha256:0f")
+    wanted = {"kind": "tokens", "tokens": 5, "seed": 0, "inputs": "sha256:0f"}
+    assert load_run(run).probes == (wanted, wanted)
+
+
+def test_a_probe_that_makes_no_sense_is_a_damaged_run(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "hc", {1: 0.1})
+    text = (run / "stats.jsonl").read_text()
+    (run / "stats.jsonl").write_text(text.replace('"kind"', '"sort"'))
+    with pytest.raises(RunError, match="does not say"):
+        md.analyze(run)
+
+
+def test_the_probe_of_a_recorded_step_may_be_named_but_not_changed(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "mhc", {1: 0.0}, probe="static", inputs="zero dynamic input")
+    assert md.analyze(run, probe="static").probe.kind == "static"
+    with pytest.raises(OptionError, match="probe cannot change readings .* on static"):
+        md.analyze(run, probe="tokens")
 
 
 def test_steps_of_one_run_differ_in_their_inputs(run: Path) -> None:

@@ -16,7 +16,7 @@ from mhc_diag import render
 from mhc_diag.analysis import Analysis, analysis_of
 from mhc_diag.comparison import Comparison, compare
 from mhc_diag.errors import MissingExtraError, OptionError, OutputError
-from mhc_diag.render import report
+from mhc_diag.render import check_target, report
 from mhc_diag.tracefile import load_trace
 
 seen: list[dict[str, Any]] = []
@@ -126,6 +126,40 @@ def test_an_unknown_suffix_names_the_known(
 ) -> None:
     with pytest.raises(OptionError, match=rf"{words}.*\.html, .*\.trace\.safetensors"):
         report(hc, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["x.html", "x.PNG", "x.json", "x.csv", "x.parquet", "x.trace.safetensors", "new/", "."]
+)
+def test_a_target_that_can_be_written_is_let_through_and_not_touched(
+    tmp_path: Path, name: str
+) -> None:
+    check_target(f"{tmp_path}/{name}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("x.xyz", OptionError, r"'\.xyz' says no kind of output.*\.html"),
+        ("x", OptionError, "no suffix"),
+        ("x.safetensors", OptionError, r"'\.safetensors' says no kind"),
+        ("x.pdf", MissingExtraError, r"draws \.pdf"),
+    ],
+)
+def test_a_target_that_cannot_be_written_is_told_beforehand(
+    tmp_path: Path, name: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        check_target(tmp_path / name)
+
+
+def test_a_folder_is_refused_beforehand_where_nothing_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "entry_points", lambda group: [])
+    with pytest.raises(MissingExtraError, match=r"draws \.html"):
+        check_target(tmp_path)
 
 
 def test_an_earlier_report_is_replaced(tmp_path: Path, hc: Analysis) -> None:

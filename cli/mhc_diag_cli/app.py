@@ -25,12 +25,15 @@ from mhc_diag_cli import console, outputs
 from mhc_diag_cli.analyze import analyze
 from mhc_diag_cli.compare import compare
 from mhc_diag_cli.demo import demo
+from mhc_diag_cli.export import export
 from mhc_diag_cli.gate import gate
 from mhc_diag_cli.grouping import grouped
 from mhc_diag_cli.inspect import inspect
 from mhc_diag_cli.listing import adapters, metrics, rules
 from mhc_diag_cli.quick import without_pydantic
 from mhc_diag_cli.report import report
+from mhc_diag_cli.sweep import sweep
+from mhc_diag_cli.watch import watch
 
 app = typer.Typer(
     name="mhc-diag",
@@ -40,7 +43,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, compare, gate, inspect, report, metrics, adapters, rules, demo):
+COMMANDS = (
+    *(analyze, compare, gate, inspect),
+    *(watch, report, export, sweep),
+    *(metrics, adapters, rules, demo),
+)
+for command in COMMANDS:
     app.command()(grouped(command))
 
 

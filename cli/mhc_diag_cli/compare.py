@@ -13,6 +13,7 @@ from mhc_diag_cli import outputs
 from mhc_diag_cli.console import print_error
 from mhc_diag_cli.measuring import inputs_of, measurer
 from mhc_diag_cli.options import Files, Limiting, Measuring, Talking
+from mhc_diag_cli.stored import histories_behind
 from mhc_diag_cli.values import labelled
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def compare(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="[LABEL=]SOURCE...", help="Two or more sources.", show_default=False
+            metavar="[LABEL=]SOURCE...",
+            help="Two or more sources; RUN@STEP is one step of a run.",
+            show_default=False,
         ),
     ],
     *,
@@ -48,7 +51,8 @@ def compare(
         from mhc_diag_reports.terminal import comparison_table
 
         console.show(comparison_table(comparison))
-    outputs.write(comparison, files, console)
+    runs = histories_behind(comparison, console) if files.output else []
+    outputs.write(comparison, files, console, runs=runs)
     console.document(comparison.to_dict)
     for each in comparison.failed:
         print_error(f"mhc-diag: {each.asked}: {each.came}. {each.do}")

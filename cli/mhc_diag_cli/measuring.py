@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mhc_diag_cli.console import Console
 from mhc_diag_cli.options import Limiting, Measuring
+from mhc_diag_cli.stored import run_and_step
 from mhc_diag_cli.taps import taps
 from mhc_diag_cli.values import bounds, check_device, settings
 
@@ -26,7 +27,20 @@ def measurer(
     Raises:
         OptionError: an option that cannot be read.
     """
-    wishes: dict[str, Any] = {
+    wishes = wishes_of(measuring) | {
+        "limits": None if limiting is None else limits(limiting),
+        "allow_partial": measuring.allow_partial,
+    }
+    return partial(_measure, console, wishes)
+
+
+def wishes_of(measuring: Measuring) -> dict[str, Any]:
+    """What the options ask to be measured, by the names of :class:`mhc_diag.pipeline.Wishes`.
+
+    Raises:
+        OptionError: an option that cannot be read.
+    """
+    return {
         "probe": measuring.probe.value if measuring.probe else None,
         "model": measuring.model,
         "inputs": measuring.inputs,
@@ -37,17 +51,17 @@ def measurer(
         "taps": taps(measuring.tap),
         "settings": settings(measuring.set),
         "step": measuring.step,
-        "limits": None if limiting is None else limits(limiting),
-        "allow_partial": measuring.allow_partial,
     }
-    return partial(_measure, console, wishes)
 
 
 def _measure(console: Console, wishes: dict[str, Any], source: str) -> Analysis:
     from mhc_diag.pipeline import analyze
 
+    path, step = run_and_step(source)
+    if step is not None:
+        wishes = wishes | {"step": step}
     with console.working(f"measuring {source}"):
-        analysis: Analysis = analyze(source, **wishes)
+        analysis: Analysis = analyze(path, **wishes)
     return analysis
 
 

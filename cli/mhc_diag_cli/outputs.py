@@ -21,16 +21,19 @@ def command_line() -> str:
 
 
 def check(files: Files, inputs: Iterable[str]) -> None:
-    """Refuse an output that would replace one of the command's inputs, before any measuring.
+    """Refuse an output of no known kind, or that would replace an input, before any measuring.
 
     Raises:
-        OutputError: it would.
+        OptionError: an unknown suffix.
+        MissingExtraError: what draws this kind is not installed.
+        OutputError: it would replace one of the command's inputs.
     """
     if files.output:
-        from mhc_diag.render import refuse_inputs
+        from mhc_diag.render import check_target, refuse_inputs
 
         read = list(inputs)
         for name in files.output:
+            check_target(name)
             refuse_inputs(Path(name), read)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mhc_diag_cli import outputs
 from mhc_diag_cli.listing import show
-from mhc_diag_cli.options import Files, Talking
+from mhc_diag_cli.measuring import limits
+from mhc_diag_cli.options import Files, Limiting, Talking
+from mhc_diag_cli.stored import entry_of, histories
 from mhc_diag_cli.values import labelled
 
 if TYPE_CHECKING:
+    from mhc_diag.comparison import Comparison
+    from mhc_diag.rules.records import Limit
     from mhc_diag.runs.read import RunHistory
 
 
@@ -21,35 +26,34 @@ def report(
         typer.Argument(metavar="[LABEL=]RUN...", help="Run folders.", show_default=False),
     ],
     *,
+    limiting: Limiting,
     files: Files,
     talking: Talking,
 ) -> None:
-    """Draw stored runs with -o, depth x training steps, and say what they hold."""
-    from mhc_diag.comparison import Comparison
-    from mhc_diag.runs.read import load_run
+    """Draw stored runs with -o, depth x training steps, and say what they hold.
 
+    The verdict is that of each run's last step.
+    """
     console = talking.console()
-    named = labelled(runs)
-    outputs.check(files, [path for _, path in named])
-    with console.working("reading the runs"):
-        histories = [load_run(path, label=label or None) for label, path in named]
-    nothing_else = Comparison(labels=(), analyses=(), differences=(), rows={})
-    outputs.write(nothing_else, files, console, runs=histories)
-    show("runs", [_entry(history) for history in histories], console)
+    outputs.check(files, [path for _, path in labelled(runs)])
+    bounds = limits(limiting)
+    found = histories(runs, console)
+    outputs.write(_last_steps(found, bounds), files, console, runs=found)
+    show("runs", [entry_of(history) for history in found], console)
     if not files.output:
         console.note("nothing was drawn: name a file, as in -o report.html")
 
 
-def _entry(history: RunHistory) -> dict[str, Any]:
-    """What a run holds."""
-    steps = history.steps.tolist()
-    return {
-        "label": history.label,
-        "path": history.path,
-        "records": len(steps),
-        "first_step": steps[0] if steps else None,
-        "last_step": steps[-1] if steps else None,
-        "sites": len(history.sites),
-        "ids": list(history.values),
-        "scalars": list(history.scalars),
+def _last_steps(found: Sequence[RunHistory], bounds: dict[str, Limit] | None) -> Comparison:
+    """The last step of each run that has any; a run without sites lends its loss alone."""
+    from mhc_diag.comparison import Comparison, compare
+    from mhc_diag.recorded import analysis_of_row
+
+    analyses = {
+        history.label: analysis_of_row(history, -1, limits=bounds)
+        for history in found
+        if history.sites and len(history.steps)
     }
+    if not analyses:
+        return Comparison(labels=(), analyses=(), differences=(), rows={})
+    return compare(*analyses.values(), labels=list(analyses))

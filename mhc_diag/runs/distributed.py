@@ -1,90 +1,51 @@
-"""One measurement from many ranks: the trace that a single process would have made.
+"""What the ranks of a job tell one another: at attach, and once per recorded step.
 
-Letters: L sites, T tokens, n streams. Data-parallel, context-parallel and sequence-parallel ranks
-bring more tokens of the same sites; pipeline stages bring more sites of the same tokens; tensor-
-parallel ranks bring copies. Nothing is exchanged inside a hook: a recorded step costs one gather of
-the sampled matrices to rank 0, and every number is computed there, once.
+Nothing is exchanged inside a hook. At attach every rank says which sites it holds; a recorded step
+costs one gather of the sampled matrices to rank 0, where every number is computed once; the first
+recorded step also brings back whether that went well, so that a refusal ends all ranks alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from mhc_diag.adapters.modules import LiveSite, find_sites
+from mhc_diag.adapters.taps import Tap
 from mhc_diag.arrays import to_numpy
-from mhc_diag.errors import CaptureError, OptionError
-from mhc_diag.trace import Chain, Coverage, Orientation, Site, Trace
+from mhc_diag.errors import MhcDiagError, NoHyperConnectionsError, OptionError
+from mhc_diag.runs.merging import stacked_names
+from mhc_diag.runs.parts import GIVE_A_MESH, Layout, Part
+from mhc_diag.trace import Trace
 
-_REPLICAS = ("dp", "ddp", "fsdp", "replicate", "shard", "cp", "sp", "data", "context", "sequence")
-_COPIES = ("tp", "tensor", "ep", "expert")
+_REPLICAS = (
+    *("dp", "ddp", "fsdp", "replicate", "shard", "data"),
+    *("cp", "context", "sp", "sequence", "ep", "expert"),
+)
+_COPIES = ("tp", "tensor")
 _STAGES = ("pp", "pipe", "pipeline")
+_ASKED = "monitor a parallel job"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Where a rank stands in the job."""
+class Held:
+    """What one rank says at attach."""
 
-    rank: int = 0
-    world: int = 1
-    replica: int = 0
-    """Which part of the tokens it sees."""
-    n_replicas: int = 1
-    stage: int = 0
-    """Which part of the depth it holds."""
-    is_copy: bool = False
-    """Whether another rank holds the same sites and sees the same tokens."""
-    declared: bool = False
-    """Whether a mesh said so; otherwise it is told by the names of the sites."""
-    any_sites: bool = True
-    """Whether any rank has sites."""
-
-    @property
-    def writes(self) -> bool:
-        """Whether this rank computes and writes."""
-        return self.rank == 0
-
-    def share(self, tokens: int) -> int:
-        """Tokens that this rank draws, so that all replicas together draw ``tokens``."""
-        even, rest = divmod(tokens, self.n_replicas)
-        return max(1, even + (self.replica < rest))
-
-    def told(self, names: Sequence[str]) -> Layout:
-        """The layout once all ranks have said which sites they hold; every rank must call it.
-
-        Args:
-            names: names of this rank's sites.
-
-        Raises:
-            OptionError: ranks hold overlapping sets of sites and no mesh says what they are.
-        """
-        if self.world == 1:
-            return replace(self, any_sites=bool(names))
-        everyone = _all_gather(tuple(names))
-        any_sites = any(everyone)
-        if self.declared:
-            return replace(self, any_sites=any_sites)
-        kinds = [kind for kind in dict.fromkeys(everyone) if kind]
-        if len(kinds) <= 1:
-            return replace(self, any_sites=any_sites, replica=self.rank, n_replicas=self.world)
-        seen = [name for kind in kinds for name in kind]
-        holders = [kind for kind in everyone if kind]
-        if len(set(seen)) < len(seen) or len(holders) > len(kinds):
-            raise OptionError(
-                "monitor a parallel job",
-                "ranks hold different sites, and some hold the same: pipeline and data parallel",
-                "Pass the job's DeviceMesh with named dimensions: md.Monitor(..., mesh=mesh).",
-            )
-        return replace(self, any_sites=any_sites, stage=self.rank, n_replicas=1)
+    layout: Layout
+    names: tuple[str, ...] = ()
+    """Of its sites."""
+    errors: tuple[MhcDiagError, ...] = ()
+    """Why it has none, or not those of a tap; or why its model could not be read."""
 
 
 def layout_of(mesh: Any) -> Layout:
     """This rank's place, from torch.distributed and a DeviceMesh with named dimensions, or None.
 
     Raises:
-        OptionError: a mesh dimension whose name does not say what it does.
+        OptionError: a mesh that does not hold all ranks, or one of whose dimensions has a name that
+            does not say what it does.
     """
     import torch.distributed as dist
 
@@ -93,187 +54,201 @@ def layout_of(mesh: Any) -> Layout:
     here = Layout(rank=dist.get_rank(), world=dist.get_world_size())
     if mesh is None:
         return here
-    replica, n_replicas, stage, is_copy = 0, 1, 0, False
-    for place, name in enumerate(mesh.mesh_dim_names or ()):
-        size, index = mesh.size(place), mesh.get_local_rank(name)
-        words = name.lower().split("_")
-        if any(word in _STAGES for word in words):
-            stage = index
-        elif any(word in _COPIES for word in words):
-            is_copy = is_copy or index > 0
-        elif any(word in _REPLICAS for word in words):
-            replica, n_replicas = replica * size + index, n_replicas * size
-        else:
-            raise OptionError(
-                f"mesh dimension {name!r}",
-                "its name does not say whether its ranks see other tokens, other layers or copies",
-                f"Name it as one of {', '.join((*_STAGES, *_REPLICAS, *_COPIES))}.",
-            )
+    if mesh.size() != here.world:
+        raise OptionError(
+            _ASKED,
+            f"the mesh holds {mesh.size()} of {here.world} ranks",
+            "Pass the mesh of the whole job, not one that was sliced from it.",
+        )
+    at = {"replicas": (0, 1), "copies": (0, 1), "stages": (0, 1)}
+    for place, name in enumerate(mesh.mesh_dim_names or [""] * mesh.ndim):
+        kind = _kind_of(name)
+        index, total = at[kind]
+        size = mesh.size(place)
+        at[kind] = index * size + mesh.get_local_rank(place), total * size
+    (replica, n_replicas), (copy, n_copies), (stage, _) = at.values()
     return replace(
-        here, replica=replica, n_replicas=n_replicas, stage=stage, is_copy=is_copy, declared=True
+        here,
+        replica=replica,
+        n_replicas=n_replicas,
+        stage=stage,
+        copy=copy,
+        n_copies=n_copies,
+        declared=True,
     )
 
 
-def gather_trace(trace: Trace | None, layout: Layout) -> Trace | None:
-    """The whole job's trace on the rank that writes; None on the others. All ranks must call it.
+def sites_here(
+    model: Any, *, adapter: str | None, taps: Mapping[str, Tap] | None
+) -> tuple[tuple[LiveSite, ...], tuple[MhcDiagError, ...]]:
+    """The sites of this rank's model; a tap may be for another pipeline stage."""
+    sites: list[LiveSite] = []
+    errors: list[MhcDiagError] = []
+    for one in [{pattern: tap} for pattern, tap in taps.items()] if taps else [None]:
+        try:
+            sites += find_sites(model, adapter=adapter, taps=one)
+        except MhcDiagError as error:
+            errors.append(error)
+    return tuple(sites), tuple(errors)
+
+
+def settle(
+    layout: Layout, model: Any, names: Sequence[str], errors: tuple[MhcDiagError, ...]
+) -> tuple[Layout, tuple[str, ...]]:
+    """The layout once all ranks have said what they hold; every rank must call it.
 
     Args:
-        trace: what this rank measured; None when it has no sites, or heard nothing.
-        layout: this rank's place.
+        layout: as :func:`layout_of` gave it.
+        model: this rank's model.
+        names: of its sites.
+        errors: why it has none, or not all.
+
+    Returns:
+        The layout, and the names of the sites of the whole depth.
 
     Raises:
-        CaptureError: on the writing rank, when the parts do not fit together.
+        MhcDiagError: the one that came, when some rank's model could not be read or no rank has
+            sites; an OptionError when ranks hold overlapping sets of sites and no mesh says why.
     """
+    layout = replace(layout, holds=bool(names))
+    if layout.world > 1 and not layout.declared:
+        layout = replace(layout, parameters=_digest_of(model))
+    everyone = _all_gather(Held(layout=layout, names=tuple(names), errors=errors))
+    _check_errors(everyone)
+    if layout.declared:
+        _check_declared(everyone)
+    else:
+        everyone = _told(everyone)
+    stages = {one.layout.stage: one.names for one in everyone if one.names}
+    whole = tuple(name for held in stacked_names(stages).values() for name in held)
+    return everyone[layout.rank].layout, whole
+
+
+def gather(part: Part) -> list[Part] | None:
+    """All ranks' parts on the rank that writes; None on the others. All ranks must call it."""
+    layout = part.layout
     if layout.world == 1:
-        return trace
+        return [part]
     import torch.distributed as dist
 
+    if part.trace is not None:
+        part = replace(part, trace=_on_host(part.trace))
     parts: list[Any] | None = [None] * layout.world if layout.writes else None
-    dist.gather_object((layout, None if trace is None else _on_host(trace)), parts, dst=0)
-    return merge_traces(parts) if parts is not None else None
+    dist.gather_object(part, parts, dst=0)
+    return parts
 
 
-def merge_traces(parts: Sequence[tuple[Layout, Trace | None]]) -> Trace | None:
-    """Put stages after one another and replicas side by side.
+def agree(layout: Layout, answer: Any, error: MhcDiagError | None = None) -> Any:
+    """What the writing rank says; its error ends all ranks. All ranks must call it.
 
     Raises:
-        CaptureError: stages of one replica saw different numbers of tokens, or replicas hold
-            different sites.
+        MhcDiagError: the writing rank's.
     """
-    have = [(where, trace) for where, trace in parts if trace is not None and not where.is_copy]
-    if not have:
-        return None
-    replicas: dict[int, list[tuple[int, Trace]]] = {}
-    for where, trace in _distinct(have):
-        replicas.setdefault(where.replica, []).append((where.stage, trace))
-    whole = [
-        _stacked([trace for _, trace in sorted(stages, key=lambda one: one[0])])
-        for _, stages in sorted(replicas.items())
-    ]
-    return _beside(whole)
+    box: list[Any] = [(answer, error)]
+    if layout.world > 1:
+        import torch.distributed as dist
+
+        dist.broadcast_object_list(box, src=0)
+    said, refusal = box[0]
+    if refusal is not None:
+        raise refusal
+    return said
 
 
-def _distinct(have: list[tuple[Layout, Trace]]) -> list[tuple[Layout, Trace]]:
-    """Without a mesh, ranks that were given the same token ids are copies of one another."""
-    if have[0][0].declared or have[0][0].n_replicas == 1:
-        return have
-    hashed = [trace.probe.inputs.startswith("sha256:") for _, trace in have]
-    if any(hashed) and not all(hashed):
-        raise CaptureError(
-            "put together what the ranks measured",
-            "only some ranks were given token ids: these are pipeline stages with equal names",
-            "Pass the job's DeviceMesh with named dimensions: md.Monitor(..., mesh=mesh).",
+def digest_of_tokens(trace: Trace) -> str:
+    """Differs between ranks that saw different tokens, even while M is the same for all of them."""
+    digest = hashlib.sha256()
+    for chain in trace.chains:
+        for array in (chain.M, chain.gram, chain.H_pre):
+            if array is not None:
+                digest.update(to_numpy(array).tobytes())
+    return digest.hexdigest()
+
+
+def _kind_of(name: str) -> str:
+    """What the ranks along a mesh dimension of this name are to one another."""
+    words = name.lower().split("_")
+    for kind, known in (("stages", _STAGES), ("replicas", _REPLICAS), ("copies", _COPIES)):
+        if any(word in known for word in words):
+            return kind
+    raise OptionError(
+        f"mesh dimension {name!r}",
+        "its name does not say whether its ranks see other tokens, other layers or copies",
+        f"Name it as one of {', '.join((*_STAGES, *_REPLICAS, *_COPIES))}.",
+    )
+
+
+def _check_errors(everyone: Sequence[Held]) -> None:
+    """No sites, or none for a tap, is an error only where it is so on all ranks."""
+    found = [error for one in everyone for error in one.errors]
+    fatal = [one for one in found if not isinstance(one, NoHyperConnectionsError)]
+    asked = [{error.asked for error in one.errors} for one in everyone]
+    everywhere = set.intersection(*asked)
+    nowhere = [one for one in found if one.asked in everywhere]
+    if not any(one.names for one in everyone):
+        nowhere = nowhere or found
+    for error in (*fatal, *nowhere):
+        raise error
+
+
+def _check_declared(everyone: Sequence[Held]) -> None:
+    """Ranks of one stage must hold the same sites."""
+    first: dict[int, Held] = {}
+    for one in everyone:
+        other = first.setdefault(one.layout.stage, one)
+        if other.names != one.names:
+            raise OptionError(
+                _ASKED,
+                f"ranks {other.layout.rank} and {one.layout.rank} hold different sites although "
+                "the mesh puts them on one pipeline stage",
+                "Name the dimension that runs over the layers 'pp'.",
+            )
+
+
+def _told(everyone: Sequence[Held]) -> list[Held]:
+    """Without a mesh: equal sets of sites are replicas, disjoint ones are stages."""
+    holders = [one for one in everyone if one.names]
+    kinds = {one.names for one in holders}
+    if len(kinds) == 1 and len(holders) in (1, len(everyone)):
+        place = {one.layout.rank: index for index, one in enumerate(holders)}
+        return [
+            replace(
+                one,
+                layout=replace(
+                    one.layout,
+                    replica=place.get(one.layout.rank, 0),
+                    n_replicas=len(holders),
+                ),
+            )
+            for one in everyone
+        ]
+    if len(kinds) == 1:
+        raise OptionError(
+            _ASKED,
+            f"{len(holders)} of {len(everyone)} ranks have sites, with equal names: pipeline "
+            "stages that number their layers from 0, or pipeline and data parallel",
+            GIVE_A_MESH,
         )
-    if not any(hashed):
-        return have
-    return list({trace.probe.inputs: (where, trace) for where, trace in reversed(have)}.values())[
-        ::-1
-    ]
-
-
-def _stacked(stages: list[Trace]) -> Trace:
-    """One replica: sites of later stages behind those of earlier ones, chain by chain."""
-    if len(stages) == 1:
-        return stages[0]
-    names = [site.name for stage in stages for site in stage.sites]
-    doubled = len(set(names)) < len(names)
-    chains: dict[str, list[Chain]] = {}
-    for number, stage in enumerate(stages):
-        for chain in stage.chains:
-            label = f"stage{number}." if doubled else ""
-            sites = tuple(replace(site, name=label + site.name) for site in chain.sites)
-            chains.setdefault(chain.name, []).append(replace(chain, sites=sites))
-    joined = [_joined(parts, axis=0) for parts in chains.values()]
-    return replace(
-        stages[0],
-        chains=_numbered(joined),
-        coverage=_covered(stages),
-        orientation=_oriented([stage.orientation for stage in stages]),
-    )
-
-
-def _beside(replicas: list[Trace]) -> Trace:
-    """The whole job: tokens of all replicas, replica after replica."""
-    if len(replicas) == 1:
-        return replicas[0]
-    first = replicas[0]
-    names = [[site.name for site in one.sites] for one in replicas]
-    if any(one != names[0] for one in names):
-        raise CaptureError(
-            "put together what the ranks measured",
-            "data-parallel replicas measured different sites",
-            "Check that the same layers run on every replica, or pass the job's DeviceMesh.",
+    names = [name for one in holders for name in one.names]
+    if len(set(names)) < len(names):
+        raise OptionError(
+            _ASKED,
+            "ranks hold different sites, and some hold the same: pipeline and data parallel",
+            GIVE_A_MESH,
         )
-    chains = tuple(
-        _joined(list(parts), axis=1)
-        for parts in zip(*(one.chains for one in replicas), strict=True)
-    )
-    inputs = sorted({one.probe.inputs for one in replicas})
-    return replace(
-        first,
-        chains=chains,
-        probe=replace(first.probe, tokens=chains[0].n_tokens, inputs="; ".join(inputs)),
-        orientation=_oriented([one.orientation for one in replicas]),
-    )
+    return [replace(one, layout=replace(one.layout, stage=one.layout.rank)) for one in everyone]
 
 
-def _joined(parts: list[Chain], *, axis: int) -> Chain:
-    """Chains along sites (axis 0) or tokens (axis 1); fields that one of them lacks are dropped."""
-    shapes = {part.M.shape[:axis] + part.M.shape[axis + 1 :] for part in parts}
-    if len(shapes) > 1:
-        raise CaptureError(
-            "put together what the ranks measured",
-            f"chain {parts[0].name!r} has {' and '.join(str(list(part.M.shape)) for part in parts)}"
-            " sites, tokens, n, n on different ranks",
-            "Every stage must see the same microbatches.",
-        )
-    fields: dict[str, Any] = {}
-    for field in ("M", "H_pre", "H_post", "gram", "logits"):
-        arrays = [getattr(part, field) for part in parts]
-        whole = all(array is not None for array in arrays)
-        fields[field] = np.concatenate(arrays, axis=axis) if whole else None
-    first = parts[0]
-    if axis == 0:
-        sites = tuple(site for part in parts for site in part.sites)
-        measured = tuple(one for part in parts for one in part.measured)
-    else:
-        sites = first.sites
-        measured = tuple(all(ones) for ones in zip(*(part.measured for part in parts), strict=True))
-    return replace(first, sites=sites, measured=measured, **fields)
-
-
-def _numbered(chains: list[Chain]) -> tuple[Chain, ...]:
-    """Sites numbered over all chains, main chains before auxiliary ones."""
-    ordered, start = [], 0
-    for chain in sorted(chains, key=lambda one: one.auxiliary):
-        sites: tuple[Site, ...] = tuple(
-            replace(site, index=start + k) for k, site in enumerate(chain.sites)
-        )
-        ordered.append(replace(chain, sites=sites))
-        start += len(sites)
-    return tuple(ordered)
-
-
-def _covered(parts: list[Trace]) -> Coverage:
-    return Coverage(
-        expected=sum(part.coverage.expected for part in parts),
-        measured=sum(part.coverage.measured for part in parts),
-        skipped=tuple(one for part in parts for one in part.coverage.skipped),
-        unclaimed=tuple(one for part in parts for one in part.coverage.unclaimed),
-    )
-
-
-def _oriented(parts: list[Orientation]) -> Orientation:
-    """The weakest proof of them all."""
-    errors = [one.error for one in parts if one.error is not None]
-    transposed = [one.error_transposed for one in parts if one.error_transposed is not None]
-    numeric = all(one.verified == "numeric" for one in parts)
-    return Orientation(
-        stored=parts[0].stored,
-        verified="numeric" if numeric else "declared",
-        error=max(errors, default=None),
-        error_transposed=max(transposed, default=None),
-    )
+def _digest_of(model: Any) -> str:
+    """Of a few numbers of each parameter: equal on replicas, different on pipeline stages."""
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        mesh = getattr(parameter, "device_mesh", None)
+        if mesh is not None:  # each rank has a part of its own; those that share it are replicas
+            digest.update(f"{mesh.mesh.flatten().tolist()}".encode())
+        elif parameter.device.type != "meta":
+            digest.update(to_numpy(parameter.detach().flatten()[:4].cpu()).tobytes())
+    return digest.hexdigest()
 
 
 def _on_host(trace: Trace) -> Trace:
@@ -285,9 +260,11 @@ def _on_host(trace: Trace) -> Trace:
     return replace(trace, chains=chains)
 
 
-def _all_gather(value: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _all_gather(held: Held) -> list[Held]:
+    if held.layout.world == 1:
+        return [held]
     import torch.distributed as dist
 
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, value)
+    everyone: list[Any] = [None] * held.layout.world
+    dist.all_gather_object(everyone, held)
     return everyone

@@ -24,13 +24,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mhc_diag.adapters.modules import find_sites, unclaimed_modules
+from mhc_diag.adapters.modules import unclaimed_modules
 from mhc_diag.adapters.taps import Tap
-from mhc_diag.errors import CaptureError, NoHyperConnectionsError, OptionError, OutputError
+from mhc_diag.errors import CaptureError, MhcDiagError, OptionError
 from mhc_diag.hooks import attach
 from mhc_diag.observing import Observer
 from mhc_diag.recording import Recording
-from mhc_diag.runs.distributed import Layout, gather_trace, layout_of
+from mhc_diag.runs.distributed import sites_here
+from mhc_diag.runs.joint import JointRecorder
 from mhc_diag.runs.layout import DEFAULT_IDS
 from mhc_diag.runs.recorder import Recorder, Sink
 from mhc_diag.trace import Trace
@@ -50,6 +51,7 @@ class Monitor:
             parallel job all ranks must come to the same answer.
         tokens: tokens behind one record over the whole job, drawn without replacement.
         sink: also called with the worst value of each id, and the scalars, on recorded steps.
+        sink_sites: ids of which the sink also gets every site's value, as ``id/site``.
         ids: metric ids to record.
         taps: pattern over module names -> md.tap(...), for modules that no adapter knows.
         adapter: take this adapter, do not choose.
@@ -58,6 +60,8 @@ class Monitor:
         mesh: a DeviceMesh whose dimensions are named as torchtitan names them ("pp",
             "dp_replicate", "dp_shard", "cp", "tp"); needed where pipeline stages and data
             parallelism meet.
+        compiled: whether torch compiled something around the model that the model does not show: a
+            whole training step, a wrapper that only the trainer holds.
 
     Raises:
         NoHyperConnectionsError: no rank's model has any that is known.
@@ -74,31 +78,38 @@ class Monitor:
         every: int | Callable[[int], bool] = 50,
         tokens: int = 256,
         sink: Sink | None = None,
+        sink_sites: Sequence[str] = (),
         ids: Sequence[str] = DEFAULT_IDS,
         taps: Mapping[str, Tap] | None = None,
         adapter: str | None = None,
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         mesh: Any = None,
+        compiled: bool = False,
     ) -> None:
         if tokens < 1 or (not callable(every) and every < 1):
             raise OptionError("a monitor", f"every={every}, tokens={tokens}", "Both start at 1.")
         self.problems = 0
         """How many records were lost, in part or whole."""
         self._model, self._every, self._seed = model, every, seed
-        self._layout: Layout = layout_of(mesh)
-        self._tokens = tokens
+        self._compiled = compiled
         self._adapter, self._taps = adapter, taps
         self._settings = dict(settings or {})
         self._observers: list[Observer] = []
+        self._known: dict[str, tuple[str, bool]] = {}
         self._observed = False
-        self._recorder = Recorder(run_dir, ids=ids, sink=sink)
-        self._proved = False
+        self._recorder = Recorder(run_dir, ids=ids, sink=sink, sink_sites=sink_sites)
+        self._joint = JointRecorder(self._recorder, mesh=mesh, tokens=tokens, trouble=self._trouble)
         self._last_step: int | None = None
         self._warned: set[str] = set()
         self._hooks: ExitStack | None = None
         self._recording: Recording | None = None
         self.attach()
+
+    @property
+    def listening(self) -> bool:
+        """Whether the step that is under way is listened to, to be recorded."""
+        return self._hooks is not None
 
     def attach(self) -> None:
         """Look for the sites and listen to the next step; done by the constructor too."""
@@ -118,7 +129,8 @@ class Monitor:
 
         Args:
             step: its number.
-            loss: number or one-element tensor; read only when the step is recorded.
+            loss: number or one-element tensor; read only when the step is recorded. In a parallel
+                job the mean over the ranks that give it; others leave it out.
             grad_norm: the same.
             **scalars: more of them.
 
@@ -129,7 +141,10 @@ class Monitor:
         recorded = None
         if due and self._observed:
             given = {"loss": loss, "grad_norm": grad_norm, **scalars}
-            recorded = self._record(step, {k: v for k, v in given.items() if v is not None})
+            present = {name: value for name, value in given.items() if value is not None}
+            recorded = self._joint.record(step, self._local_trace(step), present)
+            if self._joint.is_needless:
+                self._observers = []
         upcoming = self._advance(step)
         if listening:
             self._release()
@@ -160,59 +175,32 @@ class Monitor:
         self.close()
 
     def _observe(self) -> list[Observer]:
-        """The sites of this rank's model; none is an error only when no rank has any."""
-        found: tuple[Any, ...] = ()
-        missing: NoHyperConnectionsError | None = None
+        """The sites of this rank's model; what one rank refuses ends all of them."""
+        found, errors = sites_here(self._model, adapter=self._adapter, taps=self._taps)
+        observers: list[Observer] = []
         try:
-            found = find_sites(self._model, adapter=self._adapter, taps=self._taps)
-        except NoHyperConnectionsError as error:
-            missing = error
-        self._layout = self._layout.told([site.name for site in found])
-        if not self._layout.any_sites and missing is not None:
-            raise missing
-        if self._layout.world == 1:
-            self._recorder.expect([site.name for site in found])
-        return [Observer(site, self._settings) for site in found]
+            observers = [Observer(site, self._settings) for site in found]
+        except MhcDiagError as error:
+            errors = (*errors, error)
+        self._joint.settle(self._model, [site.name for site in found], errors)
+        return observers
 
     def _arm(self, step: int | None) -> None:
         """Listen to the forward passes of the step that comes."""
-        draw = hash((self._seed, step, self._layout.replica)) & 0x7FFFFFFF
+        share, draw = self._joint.draw(self._seed, step)
         self._recording = Recording(
-            tokens=self._layout.share(self._tokens),
+            tokens=share,
             seed=draw,
             training_only=True,
-            matrices_only=self._proved,
+            matrices_only=self._joint.opened or share == 0,
+            known=self._known,
         )
-        self._hooks = attach(self._model, self._observers, self._recording)
+        self._hooks = attach(self._model, self._observers, self._recording, compiled=self._compiled)
 
     def _release(self) -> None:
         if self._hooks is not None:
             self._hooks.close()
         self._hooks = self._recording = None
-
-    def _record(self, step: int, scalars: Mapping[str, Any]) -> Mapping[str, float] | None:
-        """Measure what was heard, over all ranks, and write it on one of them."""
-        trace = self._local_trace(step)
-        self._proved = self._proved or trace is not None
-        try:
-            whole = gather_trace(trace, self._layout)
-        except CaptureError as error:
-            self._trouble(f"step {step}: {error}", kind="gather")
-            return None
-        if not self._layout.writes:
-            return None
-        if whole is None:
-            return None
-        silent = whole.coverage.skipped
-        if silent:
-            names = ", ".join(one.site for one in silent[:3])
-            what = f"{len(silent)} of {whole.coverage.expected} sites ({names}) were not measured"
-            self._trouble(f"step {step}: {what}: {silent[0].why}", kind=what)
-        try:
-            return self._recorder.record(step, whole, scalars)
-        except OutputError as error:
-            self._trouble(f"step {step}: {error}", kind="output")
-            return None
 
     def _local_trace(self, step: int) -> Trace | None:
         """What this rank heard; None, and a warning, where it heard nothing."""
@@ -224,16 +212,26 @@ class Monitor:
         elif not recording.passes:
             why = "no training-mode forward pass of the model was completed"
         else:
-            return recording.trace(
-                observers=self._observers,
-                source=type(self._model).__name__,
-                inputs="",
-                unclaimed=unclaimed_modules(self._model, tuple(o.site for o in self._observers)),
-            )
-        self._trouble(f"step {step} was not recorded: {why}", kind=why)
+            try:
+                trace = recording.trace(
+                    observers=self._observers,
+                    source=type(self._model).__name__,
+                    inputs="",
+                    unclaimed=unclaimed_modules(
+                        self._model, tuple(one.site for one in self._observers)
+                    ),
+                )
+            except CaptureError as error:  # other ranks wait for this one
+                why = str(error)
+            else:
+                if not recording.matrices_only:
+                    chains = {chain.name: chain.auxiliary for chain in trace.chains}
+                    self._known = {s.name: (s.chain, chains[s.chain]) for s in trace.sites}
+                return trace
+        self._trouble(f"step {step} was not recorded: {why}", why)
         return None
 
-    def _trouble(self, message: str, *, kind: str) -> None:
+    def _trouble(self, message: str, kind: str) -> None:
         """Count what was lost; say it once per kind."""
         self.problems += 1
         if kind not in self._warned:

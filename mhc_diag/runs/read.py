@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import json
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from mhc_diag.errors import OptionError, RunError
 from mhc_diag.runs.layout import STATS, ids_of, read_header, sites_of
+from mhc_diag.runs.lines import Record, grid, parse
 from mhc_diag.trace import Site
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _STEP = re.compile(rb'\{"step": (-?\d+),')
 """Start of a line, so that steps nobody asked for need not be parsed."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,10 +42,14 @@ class RunHistory:
     """In execution order; the columns of ``values``."""
     values: Mapping[str, np.ma.MaskedArray[Any, Any]]
     """Metric id -> float64 [S, L], masked where not measured; NaN and infinity are values."""
-    scalars: Mapping[str, Floats]
-    """loss, grad_norm, ... -> float64 [S]; NaN also where a step did not record it."""
+    scalars: Mapping[str, np.ma.MaskedArray[Any, Any]]
+    """loss, grad_norm, ... -> float64 [S], masked where a step did not record it (NaN below)."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """As in run.json."""
+    orientation: Mapping[str, Any] = field(default_factory=dict)
+    """As in run.json."""
+    probes: tuple[Mapping[str, Any], ...] = ()
+    """What each step was measured on (kind, tokens, seed, inputs); empty where nobody said."""
 
 
 def load_run(
@@ -79,23 +81,54 @@ def load_run(
     every = sites_of(header, folder)
     columns = _columns(every, sites, folder)
     wanted = _Wanted(ids)
-    names = tuple(name for name in ids_of(header) if wanted.takes(name))
     records = _records(folder, len(every), choose=_chooser(steps), wanted=wanted)
     ordered = [records[step] for step in sorted(records)]
-    scalars = sorted({name for record in ordered for name in record.scalars})
-    wanted.require_all([*ids_of(header), *scalars], folder)
+    scalars = {name for record in ordered for name in record.scalars}
+    wanted.require_all([*ids_of(header), *sorted(scalars)], folder)
+    return history_of(folder, header, ordered, label=label, columns=columns, takes=wanted.takes)
+
+
+def history_of(
+    folder: Path,
+    header: Mapping[str, Any],
+    records: Sequence[Record],
+    *,
+    label: str | None = None,
+    columns: Sequence[int] | None = None,
+    takes: Callable[[str], bool] = lambda _: True,
+) -> RunHistory:
+    """Records as arrays.
+
+    Args:
+        folder: the run folder.
+        header: its run.json.
+        records: ascending by step, every step once.
+        label: what reports call the run; the folder's name when None.
+        columns: positions of the sites that are kept; all when None.
+        takes: whether an id or a scalar is kept.
+    """
+    every = sites_of(header, folder)
+    kept = range(len(every)) if columns is None else columns
+    scalars = sorted({name for record in records for name in record.scalars if takes(name)})
     return RunHistory(
         label=folder.resolve().name if label is None else label,
         path=str(folder),
-        steps=np.array(sorted(records), dtype=np.int64),
-        sites=tuple(every[index] for index in columns),
-        values={name: _grid(ordered, name, columns, len(every)) for name in names},
+        steps=np.array([record.step for record in records], dtype=np.int64),
+        sites=tuple(every[index] for index in kept),
+        values={
+            name: grid(records, name, kept, len(every)) for name in ids_of(header) if takes(name)
+        },
         scalars={
-            name: np.array([record.scalars.get(name, np.nan) for record in ordered])
+            name: np.ma.MaskedArray(
+                [record.scalars.get(name, np.nan) for record in records],
+                mask=[name not in record.scalars for record in records],
+                fill_value=np.nan,
+            )
             for name in scalars
-            if wanted.takes(name)
         },
         model=header["model"],
+        orientation=header["orientation"],
+        probes=tuple(record.probe for record in records),
     )
 
 
@@ -130,7 +163,7 @@ def read_run(
     run = load_run(path, ids=ids, sites=sites, steps=steps)
     index = [site.index for site in run.sites]
     parts = [
-        pd.DataFrame({"step": run.steps, "site": None, "id": name, "value": values})
+        pd.DataFrame({"step": run.steps, "site": None, "id": name, "value": values.filled()})
         for name, values in run.scalars.items()
     ]
     for name, values in run.values.items():  # noqa: PD011  a mapping of ours, no frame
@@ -208,20 +241,9 @@ def _chooser(steps: Iterable[int] | slice | None) -> Callable[[int], bool]:
     return lambda step: step in chosen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Record:
-    """One line, of which only what is wanted was kept."""
-
-    step: int
-    scalars: Mapping[str, float]
-    """All of them: there are few."""
-    rows: Mapping[str, tuple[Floats, npt.NDArray[np.bool_]]]
-    """Metric id -> values [L] and where they are missing [L]."""
-
-
 def _records(
     folder: Path, n_sites: int, *, choose: Callable[[int], bool], wanted: _Wanted
-) -> dict[int, _Record]:
+) -> dict[int, Record]:
     """Step -> its last readable record."""
     records = {}
     for number, line in _lines(folder):
@@ -229,7 +251,7 @@ def _records(
         start = _STEP.match(line)
         if whole and start and not choose(int(start[1])):
             continue
-        record = _parsed(line, n_sites, wanted) if whole else None
+        record = parse(line, n_sites, wanted.takes) if whole else None
         if record is None:
             what = "is damaged" if whole else "is torn"
             warnings.warn(
@@ -253,40 +275,3 @@ def _lines(folder: Path) -> Iterator[tuple[int, bytes]]:
             f"{STATS}: {error.strerror or error}",
             "Restore it, or record anew.",
         ) from error
-
-
-def _parsed(line: bytes, n_sites: int, wanted: _Wanted) -> _Record | None:
-    """A record, or None for a line that is none."""
-    try:
-        record = json.loads(line)
-        if any(len(row) != n_sites for row in record["values"].values()):
-            return None
-        return _Record(
-            step=int(record["step"]),
-            scalars={name: _float(value) for name, value in record["scalars"].items()},
-            rows={
-                name: (np.array([_float(v) for v in row]), np.array([v is None for v in row]))
-                for name, row in record["values"].items()
-                if wanted.takes(name)
-            },
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _grid(
-    records: list[_Record], name: str, columns: tuple[int, ...], n_sites: int
-) -> np.ma.MaskedArray[Any, Any]:
-    """[S, L] of one id."""
-    gap = (np.full(n_sites, np.nan), np.ones(n_sites, dtype=bool))
-    rows = [record.rows.get(name, gap) for record in records]
-    shape = (len(rows), n_sites)
-    values = np.array([row for row, _ in rows], dtype=np.float64).reshape(shape)
-    mask = np.array([missing for _, missing in rows], dtype=bool).reshape(shape)
-    chosen = list(columns)
-    return np.ma.MaskedArray(values[:, chosen], mask=mask[:, chosen], fill_value=np.nan)
-
-
-def _float(value: Any) -> float:
-    """A number as JSON carries it: null and "nan" are NaN, "inf" is infinity."""
-    return float("nan") if value is None else float(value)

@@ -10,8 +10,9 @@ import numpy as np
 
 from mhc_diag import documents, entries
 from mhc_diag.analysis import chains_of
-from mhc_diag.errors import RunError
+from mhc_diag.errors import OptionError, RunError
 from mhc_diag.metrics import find_metric, measure
+from mhc_diag.rules.case import kept_sites, worst
 from mhc_diag.runs.layout import RUN, read_header, sites_of
 from mhc_diag.runs.store import RunWriter
 from mhc_diag.trace import Trace
@@ -27,16 +28,34 @@ class Recorder:
         run_dir: the run folder.
         ids: metric ids to record.
         sink: also called with the worst value of each id over the sites, and the scalars.
+        sink_sites: ids of which the sink also gets every site's value, as ``id/site``.
 
     Raises:
-        OptionError: an id that does not exist.
+        OptionError: an id that does not exist, or that is for the sink and not recorded.
     """
 
-    def __init__(self, run_dir: str | Path, *, ids: Sequence[str], sink: Sink | None) -> None:
+    def __init__(
+        self,
+        run_dir: str | Path,
+        *,
+        ids: Sequence[str],
+        sink: Sink | None,
+        sink_sites: Sequence[str] = (),
+    ) -> None:
         self.path, self.ids, self.sink = Path(run_dir), tuple(ids), sink
+        self.sink_sites = tuple(sink_sites)
         for name in self.ids:
             find_metric(name)
+        for name in self.sink_sites:
+            if name not in self.ids:
+                do = f"Choose of these, or record it with ids=: {', '.join(self.ids)}."
+                raise OptionError("sink_sites of a monitor", f"{name!r} is not recorded", do)
         self._writer: RunWriter | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the folder is being written."""
+        return self._writer is not None
 
     def expect(self, names: Sequence[str]) -> None:
         """Refuse a folder that holds a run of other sites, before the first step is trained.
@@ -71,7 +90,7 @@ class Recorder:
             OutputError: it cannot be written.
         """
         values = measure(trace, self.ids)
-        numbers = {name: _number(value) for name, value in scalars.items()}
+        numbers = {name: number(value) for name, value in scalars.items()}
         if self._writer is None:
             self._writer = RunWriter(
                 self.path,
@@ -81,11 +100,22 @@ class Recorder:
                 orientation=documents.fields_of(trace.orientation),
             )
         self._writer.write(step, values, numbers, probe=documents.fields_of(trace.probe))
-        worst = {name: _worst(name, values[name], trace) for name in self.ids}
-        shown = {name: value for name, value in worst.items() if value is not None} | numbers
+        ends = {name: _worst(name, values[name], trace) for name in self.ids}
+        shown = {name: value for name, value in ends.items() if value is not None} | numbers
         if self.sink is not None:
-            self.sink(shown, step)
+            self.sink(shown | self._per_site(values, trace), step)
         return shown
+
+    def _per_site(
+        self, values: Mapping[str, np.ma.MaskedArray[Any, Any]], trace: Trace
+    ) -> dict[str, float]:
+        """What was measured of the ids that are wanted site by site."""
+        return {
+            f"{name}/{site.name}": float(value)
+            for name in self.sink_sites
+            for site, value in zip(trace.sites, values[name], strict=True)
+            if value is not np.ma.masked
+        }
 
     def close(self) -> None:
         """Finish the run folder; a second call does nothing."""
@@ -93,15 +123,19 @@ class Recorder:
             self._writer.close()
 
 
-def _number(value: Any) -> float:
-    """A number, or a tensor of one element wherever it lives."""
+def number(value: Any) -> float:
+    """A number, or a tensor of one element wherever it lives; one that is spread over ranks too.
+
+    For the latter all of those ranks must call it.
+    """
+    if hasattr(value, "full_tensor"):
+        value = value.full_tensor()
     return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def _worst(name: str, values: np.ma.MaskedArray[Any, Any], trace: Trace) -> float | None:
     """The value at the id's bad end over the sites of ordinary chains; the largest without one."""
-    keep = np.concatenate([np.full(chain.n_sites, not chain.auxiliary) for chain in trace.chains])
-    measured = values[keep].compressed()
-    if not len(measured):
-        return None
-    return float(measured.min() if find_metric(name).bad == "low" else measured.max())
+    kept = kept_sites(chains_of(trace))
+    seen = np.ma.array(values.data, mask=np.ma.getmaskarray(values) | ~kept)
+    found = worst(seen, "low" if find_metric(name).bad == "low" else "high")
+    return None if found is None else found[0]

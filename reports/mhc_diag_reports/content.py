@@ -62,7 +62,7 @@ def page_of(comparison: Comparison, *, runs: Sequence[RunHistory] = (), command:
     )
     sections = tuple(section for section in found if section is not None)
     return Page(
-        title=f"Stability of {listed(labels)}",
+        title=f"Stability of {listed(labels or [label for label, _, _ in histories])}",
         lead=_lead(comparison),
         verdicts=(
             *(verdict_line(*source) for source in sources),
@@ -112,6 +112,8 @@ def _lead(comparison: Comparison) -> str:
     words = [WORD[analysis.verdict].lower() for analysis in comparison.analyses]
     words += [WORD["not_measured"].lower()] * len(comparison.failed)
     kinds = dict.fromkeys(words)
+    if not words:
+        return "Nothing here has hyper-connections that were measured."
     if len(words) == 1:
         return f"The model is {words[0]}; {short_probe(comparison.analyses[0])}."
     if len(kinds) == 1:

@@ -72,7 +72,7 @@ def map_section(runs: Runs) -> Section | None:
 
 def multiples_section(runs: Runs, bounds: Mapping[str, float | None]) -> Section | None:
     """Composite curves over depth at a few steps, all on one scale."""
-    runs = [run for run in runs if len(run[2].steps)]
+    runs = [run for run in runs if len(run[2].steps) and run[2].sites]
     steps = sorted({int(s) for _, _, history in runs for s in history.steps})
     if len(steps) < 2:
         return None

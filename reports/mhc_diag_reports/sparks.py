@@ -33,19 +33,48 @@ def sparkline(values: Sequence[float | None], *, top: float, width: int = 40) ->
     )
 
 
+def trend_line(values: Sequence[float | None], *, width: int = 40) -> str:
+    """Bars over time on a linear scale from the lowest number to the highest.
+
+    Args:
+        values: in order of time; each of at most ``width`` bars shows the highest of its values.
+        width: most characters.
+
+    Infinity is ``∞``, NaN ``!``, a bar without any value ``·``.
+
+    >>> trend_line([4.0, 3.0, None, 1.0])
+    '█▆·▁'
+    """
+    numbers = finite(values)
+    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+    each = max(1, -(-len(values) // width))
+    shown = (highest(values[i : i + each]) for i in range(0, len(values), each))
+    return "".join(_step(worst, low, high - low) for worst in shown)
+
+
 def top_of(*curves: Sequence[float | None]) -> float:
     """The gain that the tallest bar of several sparklines stands for."""
     return max([_TOP_AT_LEAST, *(v for curve in curves for v in finite(curve))])
 
 
+def _step(worst: tuple[float, int] | None, low: float, span: float) -> str:
+    """One character of a linear scale."""
+    share = 0.0 if worst is None or not span else (worst[0] - low) / span
+    return _character(worst, share)
+
+
 def _bar(worst: tuple[float, int] | None, decades: float) -> str:
-    """One character."""
+    """One character of the log scale."""
+    share = 0.0 if worst is None or not worst[0] > 1.0 else math.log10(worst[0]) / decades
+    return _character(worst, share)
+
+
+def _character(worst: tuple[float, int] | None, share: float) -> str:
+    """A bar of so much of the height, or what stands where there is no number."""
     if worst is None:
         return GAP
-    value = worst[0]
-    if math.isnan(value):
+    if math.isnan(worst[0]):
         return "!"
-    if math.isinf(value):
+    if math.isinf(worst[0]):
         return "∞"
-    share = 0.0 if value <= 1.0 else math.log10(value) / decades
     return BARS[min(len(BARS) - 1, max(0, round(share * (len(BARS) - 1))))]

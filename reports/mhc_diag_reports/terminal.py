@@ -73,7 +73,7 @@ def analysis_table(analysis: Analysis) -> RenderableType:
         *_findings(analysis.findings, analysis),
         *_assumed(analysis),
         Text(),
-        _verdict(analysis),
+        verdict_text(analysis),
     )
 
 
@@ -94,7 +94,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         if lines:
             parts += [Text(f"{one_line(label)}:", style="bold"), *lines[1:], Text()]
     parts += [
-        Text.assemble((f"{one_line(label)}: ", "bold"), _verdict(analysis))
+        Text.assemble((f"{one_line(label)}: ", "bold"), verdict_text(analysis))
         for label, analysis in sources
     ]
     for failure in comparison.failed:
@@ -263,7 +263,7 @@ def _assumed(analysis: Analysis) -> Iterator[RenderableType]:
         yield Text(f"Assumed: {', '.join(names)}", style=_OTHERWISE)
 
 
-def _verdict(analysis: Analysis) -> Text:
+def verdict_text(analysis: Analysis) -> Text:
     """Icon, word, number, place, limit, probe, tokens, coverage."""
     head, _, rest = verdict_sentence(analysis).partition(": ")
     return Text.assemble((head, f"bold {_STYLE.get(analysis.verdict, _OTHERWISE)}"), f": {rest}")
