@@ -17,6 +17,7 @@ from mhc_diag.runs.parts import Layout, Part
 from mhc_diag.trace import Skipped, Trace
 
 M = signed_matrices((6, 8, 3, 3))
+SPLIT = (slice(0, 2), slice(2, 6))
 IDS = ("composite.forward.amax.mean", "composite.backward.amax.p99", "composite.forward.amin.min")
 
 
@@ -95,12 +96,30 @@ def test_equal_names_of_stages_get_the_stage_before_them() -> None:
 
 
 def test_auxiliary_chains_stay_apart_and_come_last() -> None:
-    first = trace_of([make_chain(M[:2], prefix="a.h")])
     mtp = make_chain(M[4:], name="mtp", start=2, prefix="mtp.h", auxiliary=True)
-    last = trace_of([make_chain(M[2:4], prefix="b.h"), mtp])
-    trace = whole([part(first, stage=0), part(last, stage=1)])
+    last = piece(M[2:4], block=1)
+    last = replace(last, chains=(*last.chains, mtp))
+    trace = whole([part(piece(M[:2]), stage=0), part(last, stage=1)])
     assert [(chain.name, chain.n_sites) for chain in trace.chains] == [("main", 4), ("mtp", 2)]
     assert [site.index for site in trace.sites] == list(range(6))
+
+
+def test_chains_of_different_places_are_never_multiplied_across_stages() -> None:
+    encoder = [trace_of([make_chain(M[rows], prefix="encoder.h")]) for rows in SPLIT]
+    decoder = trace_of([make_chain(M[:2], prefix="decoder.h")])
+    both = trace_of(
+        [
+            make_chain(M[2:], name="encoder", prefix="encoder.h"),
+            make_chain(M[:2], name="decoder", start=4, prefix="decoder.h"),
+        ]
+    )
+    three = whole([part(one, stage=k) for k, one in enumerate([*encoder, decoder])])
+    two = whole([part(encoder[0], stage=0), part(both, stage=1)])
+    for trace in (three, two):
+        assert [chain.name for chain in trace.chains] == ["encoder", "decoder"]
+        assert [site.chain for site in trace.sites] == ["encoder"] * 6 + ["decoder"] * 2
+        np.testing.assert_array_equal(trace.chains[0].M, M)
+        np.testing.assert_array_equal(trace.chains[1].M, M[:2])
 
 
 def test_a_site_missing_on_one_replica_is_missing() -> None:

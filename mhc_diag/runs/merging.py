@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mhc_diag.adapters.sites import stem_of
 from mhc_diag.errors import CaptureError
 from mhc_diag.runs.parts import GIVE_A_MESH, Part
 from mhc_diag.trace import Chain, Coverage, Orientation, Site, Skipped, Trace
@@ -119,43 +120,52 @@ def _stacked(stages: Mapping[int, Trace]) -> Trace:
         return traces[0]
     held = {stage: [site.name for site in trace.sites] for stage, trace in stages.items()}
     names = stacked_names(held)
-    runs: list[list[Chain]] = []  # of chains that go on from stage to stage
-    for trace in traces:
-        for chain in trace.chains:
-            going_on = (run for run in reversed(runs) if _goes_on(run[-1], chain))
-            run = next(going_on, None)
+    runs: list[list[tuple[Chain, Chain]]] = []  # parts as their stage and as the job calls them
+    for stage, trace in stages.items():
+        for chain, rows in trace.ranges():
+            named = zip(chain.sites, names[stage][rows], strict=True)
+            sites = tuple(replace(site, name=name) for site, name in named)
+            part = (chain, replace(chain, sites=sites))
+            run = next((run for run in reversed(runs) if _goes_on(run[-1][0], chain)), None)
             if run is None:
-                runs.append([chain])
+                runs.append([part])
             else:
-                run.append(chain)
-    final = {
-        (stage, site.index): name
-        for stage, trace in stages.items()
-        for site, name in zip(trace.sites, names[stage], strict=True)
-    }
-    stage_of = {id(chain): stage for stage, trace in stages.items() for chain in trace.chains}
-    chains = [
-        [
-            replace(
-                chain,
-                sites=tuple(
-                    replace(site, name=final[stage_of[id(chain)], site.index])
-                    for site in chain.sites
-                ),
-            )
-            for chain in run
-        ]
-        for run in runs
-    ]
+                run.append(part)
+    chains = [_joined([new for _, new in run], axis=0) for run in runs]
+    ordinary = [run for run in runs if not run[0][0].auxiliary]
+    if len(ordinary) > 1:
+        chains = [_called(chain, run[0][0]) for chain, run in zip(chains, runs, strict=True)]
     probes = [trace.probe for trace in traces]
     saw_ids = [probe for probe in probes if probe.inputs.startswith("sha256:")]
     return replace(
         traces[0],
         probe=(saw_ids or probes)[0],
-        chains=_numbered([_joined(parts, axis=0) for parts in chains.values()]),
+        chains=_numbered(chains),
         coverage=_covered(traces, names=list(names.values()), held=list(held.values())),
         orientation=_oriented([trace.orientation for trace in traces]),
     )
+
+
+def _goes_on(before: Chain, chain: Chain) -> bool:
+    """Whether a stage's chain is the continuation of an earlier stage's.
+
+    The place in the module tree tells: a stage that holds a part of one chain calls it ``main``,
+    whichever it is.
+    """
+    return (
+        before.auxiliary == chain.auxiliary
+        and before.n_streams == chain.n_streams
+        and stem_of(before.sites[-1].name) == stem_of(chain.sites[0].name)
+    )
+
+
+def _called(chain: Chain, first: Chain) -> Chain:
+    """After its place, where there are several chains."""
+    if chain.auxiliary or chain.name != "main":
+        return chain
+    name = stem_of(first.sites[0].name) or "main"
+    sites = tuple(replace(site, chain=name) for site in chain.sites)
+    return replace(chain, name=name, sites=sites)
 
 
 def _beside(replicas: list[Trace]) -> Trace:
@@ -223,11 +233,16 @@ def _at_most(trace: Trace, tokens: int) -> Trace:
 
 
 def _numbered(chains: list[Chain]) -> tuple[Chain, ...]:
-    """Sites numbered over all chains, main chains before auxiliary ones."""
-    ordered, start = [], 0
-    for chain in sorted(chains, key=lambda one: one.auxiliary):
+    """Sites numbered over all chains, main chains before auxiliary ones; no name twice."""
+    ordered: list[Chain] = []
+    start = 0
+    taken: dict[str, int] = {}
+    for one in sorted(chains, key=lambda one: one.auxiliary):
+        taken[one.name] = taken.get(one.name, 0) + 1
+        number = taken[one.name]
+        chain = one if number == 1 else replace(one, name=f"{one.name}.{number}")
         sites: tuple[Site, ...] = tuple(
-            replace(site, index=start + k) for k, site in enumerate(chain.sites)
+            replace(site, index=start + k, chain=chain.name) for k, site in enumerate(chain.sites)
         )
         ordered.append(replace(chain, sites=sites))
         start += len(sites)
