@@ -68,12 +68,17 @@ def _import(name: str, asked: str) -> Any:
         raise _failed(asked, f"importing {name!r}", error) from error
 
 
-def _failed(asked: str, doing: str, error: BaseException) -> ModelError:
-    """The user's own code raised: say what, briefly; --traceback shows where."""
+def told(error: BaseException) -> str:
+    """Type and text of a foreign exception, cut so that they fit into one short paragraph."""
     text = " ".join(str(error).split()).rstrip(".")
     if len(text) > _LONGEST_MESSAGE:
         text = f"{text[:_LONGEST_MESSAGE].rstrip()} ..."
-    came = f"{doing} raised {type(error).__name__}{': ' if text else ''}{text}"
+    return f"{type(error).__name__}{': ' if text else ''}{text}"
+
+
+def _failed(asked: str, doing: str, error: BaseException) -> ModelError:
+    """The user's own code raised: say what, briefly; --traceback shows where."""
+    came = f"{doing} raised {told(error)}"
     return ModelError(asked, came, "That is outside mhc-diag; --traceback shows where.")
 
 
@@ -147,6 +152,28 @@ def _transformers(asked: str) -> Any:
         do = "pip install transformers, or build the model yourself with --model MODULE:CALLABLE."
         raise MissingExtraError(asked, "transformers is not installed", do) from error
     return transformers
+
+
+def placed(model: nn.Module, device: str) -> nn.Module:
+    """The model on a device.
+
+    Raises:
+        OptionError: this machine, or this build of torch, does not have the device.
+        ModelError: the model does not fit there.
+    """
+    import torch
+
+    asked = f"run the model on {device!r}"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
+        came = f"torch finds {count or 'no'} CUDA device{'s' * (count != 1)} here"
+        do = "Leave --device out to run on the CPU, or run where 'nvidia-smi' shows that GPU."
+        raise OptionError(asked, came, do)
+    try:
+        return model.to(device)
+    except RuntimeError as error:
+        do = "Leave --device out to run on the CPU, or name another device."
+        raise ModelError(asked, f"torch raised {told(error)}", do) from error
 
 
 def vocabulary_size(model: nn.Module) -> int | None:

@@ -116,6 +116,7 @@ def analysis_of_row(
             tokens=probe.tokens,
             computed=model.precision.computed,
             applied=model.precision.applied,
+            definitions=run.definitions,
         ),
         chains=chains,
         sites=run.sites,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mhc_diag.adapters.closure import close
 from mhc_diag.assembly import assemble
+from mhc_diag.errors import MhcDiagError
 from mhc_diag.model_inputs import digest_of, mask_of
 from mhc_diag.observing import Firing, Observer
 from mhc_diag.trace import Trace
@@ -52,6 +53,8 @@ class Pass:
 
     rehearsal: bool = False
     """Whether it is no training, and will be forgotten."""
+    spoiled: bool = False
+    """Whether a site of it could not be read: then it will be forgotten too."""
 
     firings: dict[str, list[Firing]] = field(default_factory=dict)
     """Site name -> its firings, in order."""
@@ -77,6 +80,8 @@ class Recording:
         matrices_only: keep M alone: no streams, no closure, no H_pre.
         known: site -> (chain, auxiliary), from an earlier measurement of the same model that saw
             the streams.
+        trouble: is told of a site that cannot be read, and the pass is dropped; without it the
+            error goes to whoever runs the model.
     """
 
     def __init__(
@@ -87,10 +92,12 @@ class Recording:
         training_only: bool = False,
         matrices_only: bool = False,
         known: Mapping[str, tuple[str, bool]] | None = None,
+        trouble: Callable[[MhcDiagError], None] | None = None,
     ) -> None:
         self.tokens, self.seed = tokens, seed
         self.training_only, self.matrices_only = training_only, matrices_only
         self.known = dict(known or {})
+        self._trouble = trouble
         self._passes: list[Pass] = []
         self._lone: Pass | None = None
         self._running: list[int] = []
@@ -142,8 +149,23 @@ class Recording:
             return
         name = observer.site.name
         current = self._current if self._current is not None else self._alone(name)
-        if current.rehearsal:
+        if current.rehearsal or current.spoiled:
             return
+        try:
+            self._add(current, observer, args, output)
+        except MhcDiagError as error:
+            if self._trouble is None:
+                raise
+            current.spoiled = True
+            self._trouble(error)
+
+    def forget(self) -> None:
+        """Drop all passes so far."""
+        self._settle()
+        self._passes.clear()
+
+    def _add(self, current: Pass, observer: Observer, args: tuple[Any, ...], output: Any) -> None:
+        name = observer.site.name
         seen = observer.observe(args, output)
         rows = self._rows(current, seen.n_tokens)
         if rows is not None and not len(rows):
@@ -238,7 +260,7 @@ class Recording:
     def _commit(self, done: Pass) -> None:
         for firing in done.open.values():
             firing.x = None
-        if done.firings and not done.rehearsal:
+        if done.firings and not done.rehearsal and not done.spoiled:
             self._passes.append(done)
 
 

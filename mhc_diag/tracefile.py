@@ -31,6 +31,8 @@ from mhc_diag.trace import (
 SCHEMA = "mhc-diag/trace/1"
 _TENSORS = {"M": "M", "H_pre": "H_pre", "H_post": "H_post", "G": "gram", "logits": "logits"}
 """Name in the file -> field of Chain."""
+_HUGE = 2**63
+"""No count of ours is as large, and doubles may not hold one that is."""
 _LONGEST = 100
 """Characters of damage that an error shows."""
 
@@ -215,6 +217,7 @@ def _of(kind: Any, value: Any, what: str) -> Any:
     else:
         wanted = (int, float) if kind is float else kind
         fits = isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
+        fits = fits and not (isinstance(value, int) and abs(value) >= _HUGE)
     if not fits:
         raise TypeError(f"{what} is {_short(repr(value))}")
     if isinstance(value, str):

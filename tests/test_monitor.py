@@ -46,7 +46,8 @@ def test_no_hook_is_on_the_model_between_recorded_steps(tmp_path: Path) -> None:
             counts.append(hooks_on(model) > 0)
             model(IDS)
             monitor.step(step)
-    assert counts == [True, False, False, False] * 2 + [True]
+    # Step 1 is listened to as well: after one step nobody knows how steps are numbered.
+    assert counts == [True, True, False, False, True, False, False, False, True]
     assert hooks_on(model) == 0
 
 
@@ -186,3 +187,41 @@ def test_training_is_the_same_to_the_bit_with_and_without(tmp_path: Path) -> Non
     assert all(
         torch.equal(a, b) for a, b in zip(trained(None), trained(tmp_path / "run"), strict=True)
     )
+
+
+def test_steps_may_be_told_only_when_they_are_due(tmp_path: Path) -> None:
+    model = zoo()
+    with md.Monitor(model, tmp_path / "run", every=50) as monitor:
+        for step in (0, 50, 100, 150):
+            model(IDS)
+            monitor.step(step)
+    assert monitor.problems == 0
+    assert sorted(md.read_run(tmp_path / "run")["step"].unique()) == [0, 50, 100, 150]
+
+
+def test_a_predicate_that_counts_its_calls_is_asked_once_per_step(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def every_third_call(step: int) -> bool:
+        asked.append(step)
+        return len(asked) % 3 == 0
+
+    model = zoo()
+    with md.Monitor(model, tmp_path / "run", every=every_third_call) as monitor:
+        for step in range(9):
+            model(IDS)
+            monitor.step(step)
+    assert asked == list(range(10))
+    assert sorted(md.read_run(tmp_path / "run")["step"].unique()) == [2, 5, 8]
+
+
+def test_a_resumed_training_draws_the_tokens_of_an_unbroken_one(tmp_path: Path) -> None:
+    rows = []
+    for name, first in (("unbroken", 0), ("resumed", 3)):
+        model = zoo()
+        with md.Monitor(model, tmp_path / name, every=1, tokens=5, first_step=first) as monitor:
+            for step in range(first, 5):
+                model(IDS)
+                monitor.step(step)
+        rows.append(recorded(tmp_path / name, 3))
+    np.testing.assert_array_equal(rows[0], rows[1])

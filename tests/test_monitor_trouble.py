@@ -148,3 +148,36 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: dict[st
 def test_a_model_without_hyper_connections_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoHyperConnectionsError, match="looked for"):
         md.Monitor(torch.nn.Linear(2, 2), tmp_path / "run")
+
+
+def test_a_tap_that_misreads_one_step_loses_that_pass_and_not_the_training(tmp_path: Path) -> None:
+    model = zoo()
+    shapes = iter([(4, 4), (4,), (4, 4)])
+
+    def sometimes(module: Any, args: Any, output: Any) -> torch.Tensor:
+        return torch.ones(next(shapes))
+
+    taps = {"blocks.0.hc_attn": md.tap(sometimes)}
+    with md.Monitor(model, tmp_path / "run", every=1, taps=taps) as monitor:
+        model(IDS)
+        monitor.step(0)
+        with pytest.warns(MonitorWarning) as warned:
+            model(IDS)
+        with pytest.warns(MonitorWarning, match="no training-mode forward pass"):
+            monitor.step(1)
+        model(IDS)
+        monitor.step(2)
+    assert "H_res has shape [4]" in str(warned[0].message)
+    assert sorted(md.read_run(tmp_path / "run")["step"].unique()) == [0, 2]
+
+
+def test_a_sink_that_raises_is_warned_of_and_the_record_is_kept(tmp_path: Path) -> None:
+    def broken(numbers: Any, step: int) -> None:
+        raise ConnectionError("no route")
+
+    model = zoo()
+    with md.Monitor(model, tmp_path / "run", every=1, sink=broken) as monitor:
+        model(IDS)
+        with pytest.warns(MonitorWarning, match="ConnectionError: no route"):
+            monitor.step(0)
+    assert sorted(md.read_run(tmp_path / "run")["step"].unique()) == [0]

@@ -224,6 +224,15 @@ def test_closure_tells_the_orientation(error: float, swapped: float, severity: s
     assert [finding.severity for finding in findings] == ([severity] if severity else [])
 
 
+def test_a_taps_word_for_the_orientation_is_not_taken_in_silence() -> None:
+    from dataclasses import replace
+
+    trace = make_trace(orientation=Orientation(stored="M"))
+    tapped = replace(trace, model=replace(trace.model, adapter="tap"))
+    assert "was not checked" in found(analysis_of(tapped), "MHC110")[0].message
+    assert not found(analysis_of(trace), "MHC110")
+
+
 def test_the_closure_of_a_rounded_copy_may_be_off_by_its_rounding() -> None:
     orientation = Orientation(stored="M", verified="numeric", error=4e-3, error_transposed=0.5)
     rounded = Precision(computed="float32", applied="bfloat16")

@@ -140,11 +140,3 @@ def test_a_site_that_was_not_measured_is_no_key(tmp_path: Path) -> None:
 def test_sites_of_an_id_that_is_not_recorded_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="not recorded"):
         md.Monitor(zoo(), tmp_path / "run", sink_sites=["single.forward.norm.mean"])
-
-
-def test_what_a_sink_raises_is_not_swallowed(tmp_path: Path) -> None:
-    def sink(numbers: Mapping[str, float], step: int) -> None:
-        raise ConnectionError("no such host")
-
-    with pytest.raises(ConnectionError, match="no such host"):
-        recorded(tmp_path / "run", sink)

@@ -78,6 +78,7 @@ def put(header: Any, way: tuple[Key, ...], value: Any) -> Any:
         (("probe", "tokens"), -1, "a count below 0"),
         (("probe", "seed"), float("nan"), r"probe\.seed is nan"),
         (("orientation", "stored"), "H", r"orientation\.stored is 'H'"),
+        (("orientation", "error"), 10**400, r"orientation\.error is 1000"),
         (("orientation", "verified"), "yes", r"orientation\.verified is 'yes'"),
         (("source",), [], "TypeError"),
         (("source", "extra"), 1, r"fields \['extra'\]"),

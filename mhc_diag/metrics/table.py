@@ -22,9 +22,9 @@ from mhc_diag.metrics.texts import (
     Bad,
     ReadingText,
 )
+from mhc_diag.trace import DEFINITIONS
 
-DEFINITIONS: Final = 1
-"""Version of the definitions below; numbers of different versions are not comparable."""
+__all__ = ["APPLIED", "DEFINITIONS", "METRICS", "PARTS", "Metric", "Part", "find_metric"]
 
 APPLIED: Final = "applied."
 """Prefix of an id that is read after the rounding to the applied precision."""

@@ -93,10 +93,26 @@ def reference_point(case: Case) -> Iterator[Finding]:
     )
 
 
+def _unchecked(stored: str) -> Finding:
+    """A tap's word for the orientation, which nothing here can check."""
+    return Finding(
+        rule="MHC110",
+        severity="warning",
+        message=(
+            f"The orientation {stored} is the tap's word and was not checked: the tap shows no "
+            "streams to close x' = M x + H_post^T f on; a wrong word swaps forward and backward."
+        ),
+        evidence={"stored": stored},
+        advice="Give the tap streams= and H_post= (md.tap), and the closure checks its word.",
+    )
+
+
 def orientation_doubtful(case: Case) -> Iterator[Finding]:
     """MHC110: the closure x' = M x + H_post^T f contradicts the orientation, or fits neither."""
     error, swapped = case.orientation.error, case.orientation.error_transposed
     if error is None:
+        if case.model.adapter == "tap":
+            yield _unchecked(case.orientation.stored)
         return
     tolerance = _CLOSURE_TOLERANCE.get(case.model.precision.applied, _COARSEST)
     if error <= tolerance:
@@ -116,7 +132,7 @@ def orientation_doubtful(case: Case) -> Iterator[Finding]:
         advice=(
             "Forward and backward are swapped: --set orientation=M or M^T, or the tap's stored=."
             if contradicted
-            else "H_res is applied in another way than the adapter says: see 'mhc-diag verify'."
+            else "Something acts between two sites, or H_res is applied in another way: try a tap."
         ),
     )
 

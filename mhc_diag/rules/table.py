@@ -79,7 +79,7 @@ _ALL = (
         title="the orientation is in doubt",
         severity="error",
         looks_at="the closure x' = M x + H_post^T f with M and with its transpose",
-        advice="--set orientation=M or M^T; 'mhc-diag verify' shows the sites.",
+        advice="--set orientation=M or M^T, or the tap's stored=, streams= and H_post=.",
     ),
     Rule(
         id="MHC111",

@@ -61,13 +61,12 @@ class JointRecorder:
                 refusal = error
         agree(self.layout, None, refusal)
 
-    def draw(self, seed: int, step: int | None) -> tuple[int, int]:
+    def draw(self, seed: int, step: int) -> tuple[int, int]:
         """How many tokens this rank draws in a step, and with what seed: the same at all stages."""
-        known = -1 if step is None else step  # None has another hash in every process
         share = self.layout.share(self._tokens)
         if not self.opened and self.layout.n_copies > 1:
             share = max(share, 1)  # to see whether copies are copies
-        return share, hash((seed, known, self.layout.replica)) & 0x7FFFFFFF
+        return share, hash((seed, step, self.layout.replica)) & 0x7FFFFFFF
 
     def record(
         self, step: int, trace: Trace | None, scalars: Mapping[str, Any]

@@ -62,6 +62,8 @@ class Monitor:
             parallelism meet.
         compiled: whether torch compiled something around the model that the model does not show: a
             whole training step, a wrapper that only the trainer holds.
+        first_step: number of the step that comes next; a resumed training that says it draws the
+            tokens that it would have drawn without the break.
 
     Raises:
         NoHyperConnectionsError: no rank's model has any that is known.
@@ -86,6 +88,7 @@ class Monitor:
         seed: int = 0,
         mesh: Any = None,
         compiled: bool = False,
+        first_step: int = 0,
     ) -> None:
         if tokens < 1 or (not callable(every) and every < 1):
             raise OptionError("a monitor", f"every={every}, tokens={tokens}", "Both start at 1.")
@@ -101,6 +104,8 @@ class Monitor:
         self._recorder = Recorder(run_dir, ids=ids, sink=sink, sink_sites=sink_sites)
         self._joint = JointRecorder(self._recorder, mesh=mesh, tokens=tokens, trouble=self._trouble)
         self._last_step: int | None = None
+        self._upcoming, self._stride_known = first_step, False
+        self._answer: tuple[int, bool] | None = None
         self._warned: set[str] = set()
         self._hooks: ExitStack | None = None
         self._recording: Recording | None = None
@@ -115,7 +120,7 @@ class Monitor:
         """Look for the sites and listen to the next step; done by the constructor too."""
         self._observers = self._observe()
         self._observed = True
-        self._arm(None)
+        self._arm(self._upcoming)
 
     def detach(self) -> None:
         """Take every hook away; steps are not recorded until :meth:`attach`."""
@@ -145,17 +150,17 @@ class Monitor:
             recorded = self._joint.record(step, self._local_trace(step), present)
             if self._joint.is_needless:
                 self._observers = []
-        upcoming = self._advance(step)
+        self._advance(step)
         if listening:
             self._release()
-        if self._observed and self._is_due(upcoming):
-            self._arm(upcoming)
+        if self._observed and (self._is_due(self._upcoming) or not self._stride_known):
+            self._arm(self._upcoming)
         return recorded
 
     def skip(self) -> None:
         """Forget the forward passes since the last step: a batch that is not trained on."""
         if self._recording is not None:
-            self._recording.passes.clear()
+            self._recording.forget()
 
     def close(self) -> None:
         """Take the hooks away and finish the run folder; a second call does nothing."""
@@ -185,7 +190,7 @@ class Monitor:
         self._joint.settle(self._model, [site.name for site in found], errors)
         return observers
 
-    def _arm(self, step: int | None) -> None:
+    def _arm(self, step: int) -> None:
         """Listen to the forward passes of the step that comes."""
         share, draw = self._joint.draw(self._seed, step)
         self._recording = Recording(
@@ -194,6 +199,9 @@ class Monitor:
             training_only=True,
             matrices_only=self._joint.opened or share == 0,
             known=self._known,
+            trouble=lambda error: self._trouble(
+                f"a forward pass was not recorded: {error}", "hook"
+            ),
         )
         self._hooks = attach(self._model, self._observers, self._recording, compiled=self._compiled)
 
@@ -238,13 +246,17 @@ class Monitor:
             self._warned.add(kind)
             warnings.warn(message, MonitorWarning, stacklevel=4)
 
-    def _is_due(self, step: int | None) -> bool:
-        if step is None:
-            return True
-        return bool(self._every(step)) if callable(self._every) else step % self._every == 0
+    def _is_due(self, step: int) -> bool:
+        """Whether to record a step; a predicate is asked once for each, and may count its calls."""
+        if not callable(self._every):
+            return step % self._every == 0
+        if self._answer is None or self._answer[0] != step:
+            self._answer = (step, bool(self._every(step)))
+        return self._answer[1]
 
-    def _advance(self, step: int) -> int:
-        """The step that will come next, if steps go on as they did."""
+    def _advance(self, step: int) -> None:
+        """Expect the next step, if steps go on as they did; after one of them nobody knows how."""
+        if self._last_step is not None:
+            self._stride_known = True
         stride = 1 if self._last_step is None else max(1, step - self._last_step)
-        self._last_step = step
-        return step + stride
+        self._last_step, self._upcoming = step, step + stride

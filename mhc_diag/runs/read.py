@@ -20,7 +20,7 @@ import numpy.typing as npt
 from mhc_diag.errors import OptionError, RunError
 from mhc_diag.runs.layout import STATS, ids_of, read_header, sites_of
 from mhc_diag.runs.lines import Record, grid, parse
-from mhc_diag.trace import Site
+from mhc_diag.trace import DEFINITIONS, Site
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,8 @@ class RunHistory:
     """As in run.json."""
     orientation: Mapping[str, Any] = field(default_factory=dict)
     """As in run.json."""
+    definitions: int = DEFINITIONS
+    """Version of the metric definitions that the run was recorded with."""
     probes: tuple[Mapping[str, Any], ...] = ()
     """What each step was measured on (kind, tokens, seed, inputs); empty where nobody said."""
 
@@ -128,6 +130,7 @@ def history_of(
         },
         model=header["model"],
         orientation=header["orientation"],
+        definitions=int(header["definitions"].get("version", DEFINITIONS)),
         probes=tuple(record.probe for record in records),
     )
 

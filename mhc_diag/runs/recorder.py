@@ -10,7 +10,7 @@ import numpy as np
 
 from mhc_diag import documents, entries
 from mhc_diag.analysis import chains_of
-from mhc_diag.errors import OptionError, RunError
+from mhc_diag.errors import OptionError, OutputError, RunError
 from mhc_diag.metrics import find_metric, measure
 from mhc_diag.rules.case import kept_sites, worst
 from mhc_diag.runs.layout import RUN, read_header, sites_of
@@ -103,8 +103,20 @@ class Recorder:
         ends = {name: _worst(name, values[name], trace) for name in self.ids}
         shown = {name: value for name, value in ends.items() if value is not None} | numbers
         if self.sink is not None:
-            self.sink(shown | self._per_site(values, trace), step)
+            self._tell(shown | self._per_site(values, trace), step)
         return shown
+
+    def _tell(self, numbers: Mapping[str, float], step: int) -> None:
+        """Call the user's sink; the record is written, whatever the sink does."""
+        assert self.sink is not None
+        try:
+            self.sink(numbers, step)
+        except Exception as error:
+            raise OutputError(
+                "send a recorded step to the sink",
+                f"{type(error).__name__}: {error}",
+                "The run folder has the record; mend the sink.",
+            ) from error
 
     def _per_site(
         self, values: Mapping[str, np.ma.MaskedArray[Any, Any]], trace: Trace
