@@ -66,7 +66,9 @@ def test_a_run_of_another_model_is_never_touched(
 
 def test_measurement_noise_of_the_orientation_does_not_make_another_run(tmp_path: Path) -> None:
     writer(tmp_path, orientation={"stored": "M", "error": 1e-8}).close()
+    first = (tmp_path / "run.json").read_bytes()
     writer(tmp_path, orientation={"stored": "M", "error": 2e-8}).close()
+    assert (tmp_path / "run.json").read_bytes() == first
 
 
 @pytest.mark.parametrize(
