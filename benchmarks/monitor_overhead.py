@@ -29,7 +29,7 @@ import mhc_diag as md
 from mhc_diag.adapters.modules import find_sites
 from mhc_diag.zoo.models import ZooConfig, ZooModel
 
-STEPS = 3
+STEPS = 2
 """Training steps per arm and round."""
 
 

@@ -26,10 +26,10 @@ def model_of(
         device: where a model that is built here runs.
     """
     if given is None:
-        return loading.model_from_hf_folder(path).to(device)
+        return loading.placed(loading.model_from_hf_folder(path), device)
     if hasattr(given, "named_modules"):
         return cast("nn.Module", given)
-    return loading.build_model(given, path).to(device)
+    return loading.placed(loading.build_model(given, path), device)
 
 
 def inputs_of(given: Any, model: nn.Module, *, seed: int, folder: Path | None) -> loading.Inputs:

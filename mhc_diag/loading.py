@@ -51,7 +51,7 @@ def load_callable(spec: str, *, option: str = "--model") -> Callable[..., Any]:
             raise OptionError(asked, f"module {module_name!r} has no {name!r}", do)
         value = getattr(value, part)
     if not callable(value):
-        came = f"{name!r} is a {type(value).__name__}, not callable"
+        came = f"{name!r} is of type {type(value).__name__}, not callable"
         raise OptionError(asked, came, "Name a function or class.")
     return value  # type: ignore[no-any-return]  # whatever the user's module holds, it is callable
 
@@ -108,7 +108,7 @@ def build_model(model: str | Callable[..., Any], checkpoint_path: str | Path) ->
     except (Exception, SystemExit) as error:
         raise _failed(asked, "it", error) from error
     if not isinstance(built, torch.nn.Module):
-        came = f"it returned a {type(built).__name__}"
+        came = f"it returned a value of type {type(built).__name__}"
         raise ModelError(asked, came, "Return a torch.nn.Module with the weights loaded.")
     return built.eval()
 
@@ -166,7 +166,7 @@ def placed(model: nn.Module, device: str) -> nn.Module:
     asked = f"run the model on {device!r}"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
-        came = f"torch finds {count or 'no'} CUDA device{'s' * (count != 1)} here"
+        came = f"torch finds {count or 'no'} CUDA device{'s' * (count > 1)} here"
         do = "Leave --device out to run on the CPU, or run where 'nvidia-smi' shows that GPU."
         raise OptionError(asked, came, do)
     try:

@@ -1,28 +1,27 @@
 """Results to files: the library's own formats, and the one seam to what draws reports.
 
 What draws stands above the library and is found by the entry point group ``mhc_diag.renderers``,
-by the suffix of the file that is asked for; ``renderer(comparison, runs=, command=) -> bytes``.
+by the suffix of the file that is asked for: ``renderer(comparison, runs=, command=) -> bytes``,
+with ``gate=`` as well where a gate answered.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mhc_diag.analysis import Analysis
 from mhc_diag.comparison import Comparison, compare
 from mhc_diag.errors import MhcDiagError, MissingExtraError, OptionError, OutputError
 from mhc_diag.files import write_atomically
+from mhc_diag.limits import GateResult
+from mhc_diag.tabular import to_csv, to_parquet
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mhc_diag.runs.read import RunHistory
 
 GROUP = "mhc_diag.renderers"
@@ -31,7 +30,18 @@ _DRAWN = frozenset({".html", ".png", ".pdf", ".svg", ".md", ".csv", ".parquet"})
 """Suffixes that no input has, so that an earlier one in a source's folder may be replaced."""
 _FOLDER = ("report.html", "gains.png")
 """What is drawn into a folder."""
-Sources = Analysis | Sequence[Analysis] | Comparison
+_GATE = "gate.json"
+Sources = Analysis | Sequence[Analysis] | Comparison | GateResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """What goes into every file of one report."""
+
+    comparison: Comparison
+    runs: Sequence[RunHistory]
+    command: str
+    gate: GateResult | None
 
 
 def report(
@@ -46,10 +56,11 @@ def report(
     """Write a report; the suffix says which kind.
 
     Args:
-        sources: one analysis, several, or a comparison.
+        sources: one analysis, several, a comparison, or what a gate said of one.
         path: ``.html .png .pdf .svg .md`` are drawn; ``.json .csv .parquet`` and
             ``.trace.safetensors`` hold the numbers. A folder (it exists, or the path ends in a
             slash) gets report.html, gains.png and analysis.json (comparison.json for several).
+            Of a gate, ``.json`` is the ``mhc-diag/gate/1`` document, and a folder has gate.json.
         labels: a name for each analysis; by default from the path of its source.
         runs: histories over training, drawn beside the analyses.
         command: the command line that makes this report again.
@@ -63,16 +74,19 @@ def report(
         OutputError: it cannot be written, or would replace an input or a trace.
         MissingExtraError: what draws this kind is not installed.
     """
-    comparison = _comparison(sources, labels)
+    gate = sources if isinstance(sources, GateResult) else None
+    taken = sources.analysis if isinstance(sources, GateResult) else sources
+    comparison = _comparison(taken, labels)
+    whole = _Report(comparison=comparison, runs=runs, command=command, gate=gate)
     target = Path(path)
     inputs = [analysis.source.path for analysis in comparison.analyses]
     inputs += [run.path for run in runs]
     if _is_folder(path):
-        return _folder(comparison, target, inputs, runs=runs, command=command)
+        return _folder(whole, target, inputs)
     refuse_inputs(target, inputs)
     if target.name.endswith(TRACE_SUFFIX):
         return _trace(comparison, target, force=force)
-    return write_atomically(target, _content(comparison, target, runs=runs, command=command))
+    return write_atomically(target, _content(whole, target))
 
 
 def check_target(path: str | Path) -> None:
@@ -107,12 +121,29 @@ def refuse_inputs(target: Path, inputs: Iterable[str | Path]) -> None:
             )
 
 
+def refuse_source_folder(folder: Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse to write a report's files in between those of the folder that was read.
+
+    Raises:
+        OutputError: the folder is one of the inputs.
+    """
+    for name in inputs:
+        if folder.is_dir() and Path(name).is_dir() and folder.samefile(name):
+            raise OutputError(
+                f"write a report into the folder {str(folder)!r}",
+                "that is the folder of the input, and would fill up with files of ours",
+                "Choose another folder, such as 'report/'.",
+            )
+
+
 def renderers() -> dict[str, EntryPoint]:
     """Suffix -> what draws it, as installed packages declare it; nothing is imported."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
-def _comparison(sources: Sources, labels: Sequence[str] | None) -> Comparison:
+def _comparison(
+    sources: Analysis | Sequence[Analysis] | Comparison, labels: Sequence[str] | None
+) -> Comparison:
     if isinstance(sources, Comparison):
         if labels is not None:
             raise OptionError(
@@ -123,20 +154,18 @@ def _comparison(sources: Sources, labels: Sequence[str] | None) -> Comparison:
     return compare(*taken, labels=labels)
 
 
-def _folder(
-    comparison: Comparison,
-    folder: Path,
-    inputs: Sequence[str],
-    *,
-    runs: Sequence[RunHistory],
-    command: str,
-) -> Path:
+def _folder(whole: _Report, folder: Path, inputs: Sequence[str]) -> Path:
     """Everything about the sources in one folder; all is drawn before anything is written."""
-    numbers = "analysis.json" if _single(comparison) else "comparison.json"
+    refuse_source_folder(folder, inputs)
+    numbers = "analysis.json" if _single(whole.comparison) else "comparison.json"
     targets = [folder / name for name in (*_FOLDER, numbers)]
-    for target in targets:
+    for target in [*targets, folder / _GATE]:
         refuse_inputs(target, inputs)
-    contents = [_content(comparison, t, runs=runs, command=command) for t in targets]
+    ungated = replace(whole, gate=None)
+    contents = [_content(ungated if t.name == numbers else whole, t) for t in targets]
+    if whole.gate is not None:
+        targets.append(folder / _GATE)
+        contents.append(whole.gate.to_json().encode())
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,22 +177,23 @@ def _folder(
     return folder
 
 
-def _content(
-    comparison: Comparison, target: Path, *, runs: Sequence[RunHistory], command: str
-) -> bytes:
+def _content(whole: _Report, target: Path) -> bytes:
     suffix = target.suffix.lower()
     if suffix in _NUMBERS:
-        if not comparison.analyses:
+        if not whole.comparison.analyses:
             raise OptionError(
                 f"write {str(target)!r}",
                 "there is nothing in it: no source has hyper-connections",
                 "'mhc-diag export' writes the scalars of a run.",
             )
-        return _NUMBERS[suffix](comparison)
+        if whole.gate is not None and suffix == ".json":
+            return whole.gate.to_json().encode()
+        return _NUMBERS[suffix](whole.comparison)
     found = renderers()
     if suffix in found:
         renderer: Callable[..., bytes] = found[suffix].load()
-        return renderer(comparison, runs=runs, command=command)
+        gated = {} if whole.gate is None else {"gate": whole.gate}
+        return renderer(whole.comparison, runs=whole.runs, command=whole.command, **gated)
     raise _unknown(target, suffix)
 
 
@@ -196,63 +226,21 @@ def _json(comparison: Comparison) -> bytes:
     return whole.to_json().encode()
 
 
-def _frame(comparison: Comparison) -> pd.DataFrame:
-    """One row per site; with several sources their label stands first."""
-    import pandas as pd
-
-    frames = [analysis.frame() for analysis in comparison.analyses]
-    if _single(comparison):
-        return frames[0]
-    for label, frame in zip(comparison.labels, frames, strict=True):
-        frame.insert(0, "label", label)
-    return pd.concat(frames, ignore_index=True)
-
-
-def _csv(comparison: Comparison) -> bytes:
-    """As the frame, but a value that is NaN is a word; only a gap is empty."""
-    frame = _frame(comparison)
-    for name in frame.columns:
-        held = [analysis.metrics.get(name) for analysis in comparison.analyses]
-        if any(values is not None and np.isnan(values.compressed()).any() for values in held):
-            gaps = [
-                np.ones(len(analysis.sites), dtype=bool)
-                if values is None
-                else np.ma.getmaskarray(values)
-                for analysis, values in zip(comparison.analyses, held, strict=True)
-            ]
-            words = frame[name].isna() & ~np.concatenate(gaps)
-            frame[name] = frame[name].astype(object).mask(words, "nan")
-    text: str = frame.to_csv(index=False, lineterminator="\n")
-    return text.encode()
-
-
-def _parquet(comparison: Comparison) -> bytes:
-    buffer = io.BytesIO()
-    try:
-        _frame(comparison).to_parquet(buffer, index=False)
-    except ImportError as error:
-        raise MissingExtraError(
-            "write a .parquet file",
-            "pandas finds no engine for it",
-            "pip install 'mhc-diag[parquet]'",
-        ) from error
-    return buffer.getvalue()
-
-
 _NUMBERS: Mapping[str, Callable[[Comparison], bytes]] = {
     ".json": _json,
-    ".csv": _csv,
-    ".parquet": _parquet,
+    ".csv": to_csv,
+    ".parquet": to_parquet,
 }
 
 
 def _trace(comparison: Comparison, target: Path, *, force: bool) -> Path:
-    trace = comparison.analyses[0].trace
-    if not _single(comparison) or trace is None:
+    alone = comparison.analyses[0] if _single(comparison) else None
+    trace = None if alone is None else alone.trace
+    if trace is None:
         raise OptionError(
             f"write {str(target)!r}",
             "a trace holds the matrices of one source"
-            if trace is not None
+            if alone is None
             else "the matrices are not at hand: the source holds readings alone",
             "Analyze one checkpoint or model and write its trace.",
         )

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Run
 from factories import make_chain, make_trace, trace_of
+from run_cases import a_run
 from schemas import assert_valid
+
+from mhc_diag.analysis import analysis_of
+from mhc_diag.limits import gate
+from mhc_diag_reports.gated import gate_rows
+from mhc_diag_reports.texts import MISSING
 
 
 @pytest.fixture
@@ -107,6 +115,8 @@ def test_an_incomplete_measurement_is_exit_2_even_within_the_limit(
     "words",
     [
         ["--max-gain", "nan"],
+        ["--max-gain", "-1"],
+        ["--max-gain", "0"],
         ["--max-gain", "inf"],
         ["--max-gain", "much"],
         ["--max", "composite.forward.amax=2"],
@@ -126,7 +136,52 @@ def test_nothing_found_is_never_a_pass(run: Run, checkpoints: dict[str, Path]) -
     assert_valid(ended.json, "error")
 
 
-def test_a_report_of_the_gated_analysis_is_written(run: Run, calm: Path, tmp_path: Path) -> None:
-    ended = run("gate", calm, "--max-gain", "0.9", "-o", tmp_path / "a.json")
-    assert ended.code == 1
-    assert (tmp_path / "a.json").exists()
+@pytest.mark.parametrize(("limit", "word"), [("1.1", "PASSED"), ("0.9", "FAILED")])
+def test_the_files_of_a_gate_hold_its_answer(
+    limit: str, word: str, run: Run, calm: Path, tmp_path: Path
+) -> None:
+    paths = {suffix: tmp_path / f"a.{suffix}" for suffix in ("json", "md", "html", "svg")}
+    outputs = [word for path in paths.values() for word in ("-o", path)]
+    printed = run("gate", calm, "--max-gain", limit, *outputs, "--json").json
+    assert json.loads(paths["json"].read_text()) == printed
+    assert paths["md"].read_text().splitlines()[0][5:].startswith(f"{word}: ")
+    page = paths["html"].read_text()
+    assert f"GATE {word}" in page
+    assert page.index(f"GATE {word}") < page.index('aria-label="Verdicts"')
+    assert f"at most {limit}" in page
+    assert word in paths["svg"].read_text()
+
+
+def test_an_inconclusive_gate_says_so_in_its_page(
+    run: Run, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["gate", checkpoints["hc"], "--max-gain", "1e6", "-o", tmp_path / "a.html"]
+    assert run(*words).code == 2
+    assert "GATE INCONCLUSIVE" in (tmp_path / "a.html").read_text()
+
+
+def test_what_a_run_did_not_record_beside_the_limit_is_said(run: Run, tmp_path: Path) -> None:
+    path = a_run(tmp_path / "run", {1: 0.1})
+    ended = run("gate", path, "--max-gain", "1e6", "-o", tmp_path / "g.md")
+    rows = {line.split()[0]: line for line in ended.out.splitlines() if line.split()}
+    document = run("gate", path, "--max-gain", "1e6", "--json").json
+    assert_valid(document, "gate")
+    for way in ("forward", "backward"):
+        assert f"composite.{way}.norm.mean" not in rows
+        assert rows[f"composite.{way}.norm.max"].split()[1:] != []
+        assert f"`composite.{way}.norm.max`" in (tmp_path / "g.md").read_text()
+        assert document["beside"][f"composite.{way}.norm.max"]["worst"] > 1.0
+
+
+def test_an_id_without_any_stand_in_is_not_recorded(run: Run, tmp_path: Path) -> None:
+    trace = make_trace()
+    ids = ["composite.forward.amax.mean", "composite.backward.amax.mean"]
+    result = gate(analysis_of(trace))
+    bare = replace(
+        result,
+        beside={},
+        analysis=replace(result.analysis, summary={i: result.analysis.summary[i] for i in ids}),
+    )
+    rows = {row.id: row for row in gate_rows(bare)}
+    assert rows["composite.forward.norm.mean"].sign == "not recorded"
+    assert rows["composite.backward.amax.max"].value == MISSING

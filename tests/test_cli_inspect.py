@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import Run
 from factories import make_trace
+from run_cases import a_run, without_sites
 from schemas import assert_valid
 
 
@@ -62,6 +63,41 @@ def test_a_trace_says_what_it_holds(run: Run, tmp_path: Path) -> None:
     assert len(document["recognition"]["sites"]) == 4
     assert document["recognition"]["skipped"][0]["why"] == "its hook never fired"
     assert "4 streams" not in run("inspect", path).err
+
+
+def test_a_run_says_what_it_holds(run: Run, tmp_path: Path) -> None:
+    path = a_run(tmp_path / "run", {10: 0.1, 30: 0.2})
+    document = run("inspect", path, "--json").json
+    assert_valid(document, "inspection")
+    file, found = document["file"], document["recognition"]
+    assert (file["format"], file["records"], file["first_step"], file["step"]) == ("run", 2, 10, 30)
+    assert "composite.forward.amax.mean" in file["ids"]
+    assert file["scalars"] == ["grad_norm", "loss"]
+    assert (found["family"], len(found["sites"])) == ("hc", 6)
+    ended = run("inspect", path)
+    assert (ended.code, ended.err) == (0, "")
+    assert "2, from step 10 on" in ended.out
+    assert run("inspect", path, "--adapter", "zoo_hc").code == 2
+
+
+def test_a_run_without_sites_is_described_too(run: Run, tmp_path: Path) -> None:
+    path = without_sites(tmp_path / "run", {10: 3.0})
+    document = run("inspect", path, "--json").json
+    assert_valid(document, "inspection")
+    assert document["recognition"] is None
+    assert "without sites" in document["why_not"]
+
+
+def test_the_list_of_adapters_is_for_machines_and_a_better_one_is_named(
+    run: Run, checkpoints: dict[str, Path]
+) -> None:
+    ended = run("analyze", checkpoints["residual"])
+    assert "deepseek_v4" not in ended.err
+    assert "deepseek_v4" in run("analyze", checkpoints["residual"], "--json").json["came"]
+    ended = run("analyze", checkpoints["hc"], "--adapter", "zoo_mhc")
+    assert ended.code == 2
+    assert "Leave the adapter out, or take zoo_hc" in ended.err
+    assert "--model" not in ended.err
 
 
 def test_a_file_that_is_no_checkpoint_is_exit_2(run: Run, tmp_path: Path) -> None:

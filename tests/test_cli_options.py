@@ -125,7 +125,7 @@ def test_a_place_may_name_a_key_or_an_attribute(place: str) -> None:
     [
         ("output[7]", r"the module has no \[7\] there, only a tuple of 2"),
         ("output.H", r"the module has no \.H there, only a tuple of 2"),
-        ("output[0].H", r"the module has no \.H there, only a str"),
+        ("output[0].H", r"the module has no \.H there, only a value of type str"),
     ],
 )
 def test_a_place_that_is_not_there_says_what_is(place: str, message: str) -> None:

@@ -70,6 +70,32 @@ def test_a_run_without_sites_alone_lends_its_loss(
     assert not (tmp_path / "r.json").exists()
 
 
+@pytest.mark.parametrize("suffix", ["html", "png", "pdf", "svg", "md"])
+def test_a_run_without_sites_alone_is_drawn_as_anything(
+    suffix: str, run: Run, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    assert run("report", runs["residual"], "-o", tmp_path / f"r.{suffix}").code == 0
+    assert (tmp_path / f"r.{suffix}").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["residual", "hc"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "trace.safetensors"])
+def test_what_a_run_does_not_hold_is_exit_2(
+    name: str, suffix: str, run: Run, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / f"r.{suffix}"
+    ended = run("report", runs[name], "-o", path)
+    is_held = name == "hc" and suffix != "trace.safetensors"
+    assert (ended.code, path.exists()) == ((0, True) if is_held else (2, False))
+    assert "bug" not in ended.err
+
+
+def test_the_help_of_report_offers_no_trace(run: Run) -> None:
+    ended = run("report", "--help")
+    assert ".parquet" in ended.out
+    assert ".trace" not in ended.out
+
+
 def test_compared_runs_bring_their_histories(
     run: Run, runs: dict[str, Path], tmp_path: Path
 ) -> None:

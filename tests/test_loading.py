@@ -107,7 +107,7 @@ def test_a_callable_may_be_an_attribute_of_a_class() -> None:
         ("usercode:", "that does not name a callable"),
         ("absent_module:build", r"there is no module 'absent_module'\. Run from the folder"),
         ("usercode:absent", "module 'usercode' has no 'absent'"),
-        ("usercode:NUMBER", "'NUMBER' is a int, not callable"),
+        ("usercode:NUMBER", "'NUMBER' is of type int, not callable"),
     ],
 )
 def test_a_callable_that_is_not_there_is_explained(spec: str, message: str) -> None:
@@ -150,7 +150,7 @@ def test_a_callable_sees_plain_values_of_the_checkpoint(checkpoint: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_model", r"it returned a dict\. Return a torch\.nn\.Module"),
+        ("no_model", r"it returned a value of type dict\. Return a torch\.nn\.Module"),
         ("breaks", r"it raised KeyError: 'n_layer'\. That is outside mhc-diag"),
         ("leaves", "it raised SystemExit: 0"),
         ("verbose", r"it raised ValueError: first line second line x+ \.\.\."),

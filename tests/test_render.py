@@ -16,15 +16,16 @@ from mhc_diag import render
 from mhc_diag.analysis import Analysis, analysis_of
 from mhc_diag.comparison import Comparison, compare
 from mhc_diag.errors import MissingExtraError, OptionError, OutputError
+from mhc_diag.limits import gate
 from mhc_diag.render import check_target, report
 from mhc_diag.tracefile import load_trace
 
 seen: list[dict[str, Any]] = []
 
 
-def draw(comparison: Comparison, *, runs: Any = (), command: str = "") -> bytes:
+def draw(comparison: Comparison, *, runs: Any = (), command: str = "", **gated: Any) -> bytes:
     """A renderer: notes what it was given."""
-    seen.append({"labels": comparison.labels, "runs": runs, "command": command})
+    seen.append({"labels": comparison.labels, "runs": runs, "command": command, **gated})
     return b"drawn"
 
 
@@ -208,8 +209,28 @@ def test_files_of_an_input_folder_stay_but_earlier_reports_there_do_not(tmp_path
         report(analysis, tmp_path / "config.json")
     report(analysis, tmp_path / "analysis.json")
     report(analysis, tmp_path / "analysis.json")
-    report(analysis, f"{tmp_path}/")
+    (tmp_path / "report").mkdir()
+    report(analysis, f"{tmp_path}/report/")
     assert (tmp_path / "config.json").read_text() == '{"model_type": "x"}'
+
+
+@pytest.mark.parametrize("end", ["", "/", "/../model"])
+def test_the_folder_of_an_input_is_not_filled_with_reports(tmp_path: Path, end: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    analysis = analysis_of(make_trace(source=str(folder)), ids=[])
+    with pytest.raises(OutputError, match="the folder of the input"):
+        report(analysis, f"{folder}{end}")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_of_a_gate_holds_the_analysis_and_the_gate(tmp_path: Path, hc: Analysis) -> None:
+    report(gate(hc), f"{tmp_path}/out/")
+    schemas = {
+        name: json.loads((tmp_path / "out" / f"{name}.json").read_text())["schema"]
+        for name in ("analysis", "gate")
+    }
+    assert schemas == {name: f"mhc-diag/{name}/1" for name in schemas}
 
 
 def test_a_run_that_is_drawn_is_an_input_too(tmp_path: Path, hc: Analysis) -> None:

@@ -113,7 +113,14 @@ def test_an_unmeasured_site_is_a_named_gap_and_no_number() -> None:
     assert panel.series[0].y[3] is None
     assert "no value at 1 site: 3 (transformer.h.1.hc_mlp)" in panel.desc
     assert page.verdicts[0].word == "NOT MEASURED"
-    assert page.verdicts[0].caveat == "worst of what was measured"
+    assert page.verdicts[0].missing == (
+        "no value at site 3, transformer.h.1.hc_mlp (its hook never fired)"
+    )
+    assert (page.verdicts[0].number, page.verdicts[0].limit) == ("", "")
+    beyond = panels_of(page)["composite-forward"].series[0].y[3:]
+    before = panels_of(page)["composite-backward"].series[0].y[:4]
+    assert {*beyond, *before} == {None}
+    assert page.key_numbers.columns[0].text == "Worst over measured sites"
     assert page.details[0].skipped is not None
     assert page.details[0].skipped.rows == (("transformer.h.1.hc_mlp", "its hook never fired"),)
 

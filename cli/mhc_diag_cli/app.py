@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -48,6 +50,7 @@ COMMANDS = (
     *(watch, report, export, sweep),
     *(metrics, adapters, rules, demo),
 )
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 for command in COMMANDS:
     app.command()(grouped(command))
 
@@ -81,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         console.prepare(stream)
+    if console.is_plain(sys.stdout):
+        os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"  # read by typer, before it prints help
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         _run(["--help"])
@@ -94,6 +99,7 @@ def _run(words: list[str]) -> int:
     try:
         program = without_pydantic(get_command(app))
         code = program.main(args=words, prog_name="mhc-diag", standalone_mode=False)
+        console.finish()
     except KeyboardInterrupt:
         code = 130
     except (Exception, SystemExit) as error:  # noqa: BLE001  the one place that catches everything
@@ -121,6 +127,8 @@ def _reason(error: BaseException, words: list[str]) -> MhcDiagError:
     if isinstance(error, SystemExit):  # a model that calls exit(0) must not pass for a passed gate
         came = f"code that it called ended the process (exit {error.code})"
         return MhcDiagError(command, came, "Look for exit() in the model or its inputs.")
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:  # help, which typer prints
+        return console.cannot_write(error)
     if isinstance(error, MemoryError):
         do = "Measure fewer tokens (--tokens), a smaller input, or on a larger machine."
         return MhcDiagError(command, "the machine ran out of memory", do)
@@ -134,18 +142,23 @@ def _explain(reason: MhcDiagError, error: BaseException, words: list[str]) -> No
     options = words[: words.index("--")] if "--" in words else words
     if "--traceback" in options:
         traceback.print_exception(error)
-    if "--json" in options:
-        console.print_json(error_document(reason))
-    else:
-        console.print_error(" ".join(f"mhc-diag: {reason}".split()))
+    if "--json" in options and not isinstance(reason, console.StreamError):
+        try:
+            console.print_json(error_document(reason))
+        except console.StreamError as full:
+            reason = full
+        else:
+            return
+    console.print_error(" ".join(f"mhc-diag: {reason}".split()))
 
 
 def error_document(error: MhcDiagError) -> dict[str, object]:
-    """The error as ``mhc-diag/error/1``."""
+    """The error as ``mhc-diag/error/1``, with what is too long for a terminal."""
+    more = "".join(f". {note}" for note in getattr(error, "__notes__", ()))
     return {
         "schema": "mhc-diag/error/1",
         "asked": error.asked,
-        "came": error.came,
+        "came": f"{error.came}{more}",
         "do": error.do,
         "exit": error.exit_code,
     }

@@ -54,7 +54,7 @@ def compare(
     runs = histories_behind(comparison, console) if files.output else []
     outputs.write(comparison, files, console, runs=runs)
     console.document(comparison.to_dict)
-    for each in comparison.failed:
+    for each in () if console.as_json else comparison.failed:
         print_error(f"mhc-diag: {each.asked}: {each.came}. {each.do}")
     if comparison.failed or any(a.verdict == "not_measured" for a in comparison.analyses):
         raise typer.Exit(2)

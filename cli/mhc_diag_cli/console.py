@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from mhc_diag.errors import OutputError
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -59,7 +61,13 @@ class Console:
             return
         from rich.console import Console as RichConsole
 
-        rich = RichConsole(file=sys.stdout, markup=False, highlight=False, emoji=False)
+        rich = RichConsole(
+            file=sys.stdout,
+            markup=False,
+            highlight=False,
+            emoji=False,
+            force_terminal=False if is_plain(sys.stdout) else None,
+        )
         with rich.capture() as captured:  # rich itself would exit on a closed pipe
             for part in parts:
                 rich.print(part)
@@ -117,8 +125,26 @@ def print_error(text: str) -> None:
 
 
 def _print_line(text: str) -> None:
-    with _pipe_may_close(sys.stderr):
-        print(text, file=sys.stderr, flush=True)  # noqa: T201  the console is the place that prints
+    try:
+        with _pipe_may_close(sys.stderr):
+            print(text, file=sys.stderr, flush=True)  # noqa: T201  the console is the place that prints
+    except StreamError:  # a full stderr: there is no place left to say so, the exit code must do
+        return
+
+
+def finish() -> None:
+    """Send what is still on its way to stdout, so that its end is not left to the interpreter.
+
+    Raises:
+        StreamError: it cannot be written.
+    """
+    with _pipe_may_close(sys.stdout):
+        sys.stdout.flush()
+
+
+def is_plain(stream: TextIO) -> bool:
+    """Whether NO_COLOR is set and nobody watches: then no control sequence has a meaning."""
+    return bool(os.environ.get("NO_COLOR")) and not stream.isatty()
 
 
 @contextlib.contextmanager
@@ -126,12 +152,36 @@ def _pipe_may_close(stream: TextIO) -> Iterator[None]:
     """Let ``mhc-diag metrics | head`` end in peace: the rest of the output goes nowhere.
 
     The exit code stays that of the command, so that a closed pipe never looks like a failed gate.
+
+    Raises:
+        StreamError: the stream cannot take the output, as on a full disk.
     """
     try:
         yield
     except BrokenPipeError:
+        _drop_rest(stream)
+    except OSError as error:
+        _drop_rest(stream)
+        raise cannot_write(error) from error
+
+
+class StreamError(OutputError):
+    """A stream that takes nothing more, as on a full disk."""
+
+
+def cannot_write(error: OSError) -> StreamError:
+    """The error of a stream that takes nothing more."""
+    why = error.strerror or str(error)
+    do = "Make room there, or send the output elsewhere."
+    return StreamError("print the result", f"the output cannot be written: {why}", do)
+
+
+def _drop_rest(stream: TextIO) -> None:
+    """Send what is left in the stream nowhere; the interpreter would fail on it at its end."""
+    with contextlib.suppress(OSError, ValueError):  # a stream of a test has no file behind it
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _quieten_libraries(*, progress: bool, warnings: bool) -> None:

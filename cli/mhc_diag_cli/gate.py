@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from mhc_diag_cli import outputs
 from mhc_diag_cli.measuring import inputs_of, measurer
 from mhc_diag_cli.options import Files, Limiting, Measuring, Talking
-from mhc_diag_cli.values import bounds
+from mhc_diag_cli.values import bounds, gain_limit
 
 
 def gate(
@@ -32,22 +33,25 @@ def gate(
 ) -> None:
     """Hold one source against limits: exit 0 within, 1 broken, 2 not measured."""
     from mhc_diag.limits import gate as hold
+    from mhc_diag_reports.gated import beside_of
 
     console = talking.console()
     outputs.check(files, inputs_of(measuring, source))
     maxima, minima = bounds("--max", limiting.max), bounds("--min", limiting.min)
+    max_gain = gain_limit(limiting.max_gain)
     result = hold(
         measurer(measuring, console)(source),
-        max_gain=limiting.max_gain,
+        max_gain=max_gain,
         maxima=maxima,
         minima=minima,
         strict=strict,
         probe_written=measuring.probe is not None,
     )
+    result = replace(result, beside=beside_of(result))
     if not console.as_json:
         from mhc_diag_reports.terminal import gate_table
 
         console.show(gate_table(result))
-    outputs.write(result.analysis, files, console)
+    outputs.write(result, files, console)
     console.document(result.to_dict)
     raise typer.Exit(result.exit_code)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mhc_diag.errors import AdapterError, NoHyperConnectionsError
-from mhc_diag_cli.console import visible
+from mhc_diag.errors import AdapterError, NoHyperConnectionsError, OptionError
+from mhc_diag_cli.console import Console, visible
 from mhc_diag_cli.options import Talking
+from mhc_diag_cli.stored import entry_of, read_run
 from mhc_diag_cli.values import settings
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Checkpoint, folder or trace.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Checkpoint, folder, trace or run.")
+    ],
     *,
     adapter: Annotated[
         str | None, typer.Option(metavar="NAME", help="See 'mhc-diag adapters'.")
@@ -38,8 +41,10 @@ def inspect(
     from mhc_diag.checkpoints import detect, open_checkpoint
 
     console = talking.console()
-    if detect(source) == "trace":
-        document = _trace_document(source)
+    kind = detect(source)
+    if kind in {"trace", "run"}:
+        _refuse_for_recorded(source, adapter, set_)
+        document = _trace_document(source) if kind == "trace" else _run_document(source, console)
     else:
         with open_checkpoint(source) as checkpoint:
             document = _document(checkpoint, adapter, settings(set_))
@@ -64,7 +69,7 @@ def _document(
     try:
         found = recognise(shapes, checkpoint.config, adapter=adapter, settings=given)
     except (NoHyperConnectionsError, AdapterError) as error:
-        why = f"{error.came}. {error.do}"
+        why = " ".join([f"{error.came}. {error.do}", *getattr(error, "__notes__", ())])
     facts = inspection_of(checkpoint).to_dict()
     return _shell(facts) | {"recognition": _recognition(found), "why_not": why}
 
@@ -133,6 +138,46 @@ def _trace_document(source: str) -> dict[str, Any]:
     return _shell(facts) | {"recognition": recognition, "why_not": None}
 
 
+def _refuse_for_recorded(source: str, adapter: str | None, set_: list[str] | None) -> None:
+    """What was recorded says itself by which adapter and settings.
+
+    Raises:
+        OptionError: an option that would change nothing.
+    """
+    if adapter or set_:
+        came = "it was measured before, so --adapter and --set would change nothing"
+        raise OptionError(f"inspect {source!r}", came, "Leave them out.")
+
+
+def _run_document(source: str, console: Console) -> dict[str, Any]:
+    """The document of a run: what run.json and the records say."""
+    from mhc_diag.documents import fields_of
+
+    run = read_run(source, None, console)
+    held = entry_of(run)
+    facts = {"path": source, "format": "run", "step": held["last_step"]}
+    facts |= {key: held[key] for key in ("records", "first_step", "ids", "scalars")}
+    if not run.sites:
+        why = f"it recorded a model of family {run.model.get('family')!r} without sites"
+        return _shell(facts) | {"recognition": None, "why_not": why}
+    streams = {chain["name"]: chain["streams"] for chain in run.model["chains"]}
+    recognition = {
+        "adapter": run.model["adapter"],
+        "title": f"recorded at {held['records']} steps",
+        "family": run.model["family"],
+        "stored": run.orientation["stored"],
+        "evidence": [],
+        "sites": [
+            fields_of(site) | {"streams": streams[site.chain], "width": run.model["width"]}
+            for site in run.sites
+        ],
+        "skipped": [],
+        "unclaimed": [],
+        "settings": run.model["settings"],
+    }
+    return _shell(facts) | {"recognition": recognition, "why_not": None}
+
+
 def _page(document: dict[str, Any]) -> list[RenderableType]:
     """What a terminal shows of the document."""
     from rich.filesize import decimal
@@ -143,6 +188,9 @@ def _page(document: dict[str, Any]) -> list[RenderableType]:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in file["dtypes"].items())
         facts.append(("tensors", f"{file['tensors']} ({dtypes}), {decimal(file['tensor_bytes'])}"))
         facts.append(("read", f"{decimal(file['bytes_read'])} of {decimal(file['size'])}"))
+    if "records" in file:
+        facts.append(("records", f"{file['records']}, from step {file['first_step']} on"))
+        facts.append(("holds", ", ".join([*file["ids"], *file["scalars"]])))
     if file["step"] is not None:
         facts.append(("step", str(file["step"])))
     facts += [("not executed", name) for name in file.get("foreign_globals", ())]

@@ -10,7 +10,7 @@ from mhc_diag_cli.console import Console
 from mhc_diag_cli.options import Limiting, Measuring
 from mhc_diag_cli.stored import run_and_step
 from mhc_diag_cli.taps import taps
-from mhc_diag_cli.values import bounds, check_device, settings
+from mhc_diag_cli.values import bounds, check_device, gain_limit, settings
 
 if TYPE_CHECKING:
     from mhc_diag.analysis import Analysis
@@ -72,7 +72,7 @@ def limits(limiting: Limiting) -> dict[str, Limit] | None:
     maxima, minima = bounds("--max", limiting.max), bounds("--min", limiting.min)
     if limiting.max_gain is None and not maxima and not minima:
         return None
-    return limits_of(limiting.max_gain, maxima, minima)
+    return limits_of(gain_limit(limiting.max_gain), maxima, minima)
 
 
 def inputs_of(measuring: Measuring, *sources: str) -> tuple[str, ...]:

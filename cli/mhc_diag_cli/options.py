@@ -69,6 +69,23 @@ class Files:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunFiles:
+    """Files to write of stored runs, which hold readings and no matrices."""
+
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write .html .png .pdf .svg or .md, or the last step as .json .csv .parquet; "
+            "repeatable. A folder ('DIR/') gets report.html, pictures and the last step.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measuring:
     """What is measured, and on what."""
 

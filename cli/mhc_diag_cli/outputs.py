@@ -29,12 +29,13 @@ def check(files: Files, inputs: Iterable[str]) -> None:
         OutputError: it would replace one of the command's inputs.
     """
     if files.output:
-        from mhc_diag.render import check_target, refuse_inputs
+        from mhc_diag.render import check_target, refuse_inputs, refuse_source_folder
 
         read = list(inputs)
         for name in files.output:
             check_target(name)
             refuse_inputs(Path(name), read)
+            refuse_source_folder(Path(name), read)
 
 
 def write(
@@ -47,7 +48,7 @@ def write(
     """Write every file that ``-o`` names, and say so.
 
     Args:
-        sources: an analysis, a list of them, or a comparison.
+        sources: an analysis, a list of them, a comparison, or what a gate said.
         files: the names.
         console: where to say it.
         runs: histories that belong into the report.

@@ -26,7 +26,7 @@ def histories(
     """
     named = labelled(texts)
     return [
-        _read(path, label, console, ids=ids)
+        read_run(path, label, console, ids=ids)
         for label, (_, path) in zip(_labels(named), named, strict=True)
     ]
 
@@ -41,7 +41,7 @@ def histories_behind(comparison: Comparison, console: Console) -> list[RunHistor
         if analysis.source.format == "run":
             path = analysis.source.path
             labels[path] = None if path in labels else label
-    return [_read(path, label, console) for path, label in labels.items()]
+    return [read_run(path, label, console) for path, label in labels.items()]
 
 
 def run_and_step(source: str) -> tuple[str, int | None]:
@@ -52,7 +52,7 @@ def run_and_step(source: str) -> tuple[str, int | None]:
     return source, None
 
 
-def _read(
+def read_run(
     path: str, label: str | None, console: Console, *, ids: Sequence[str] | None = None
 ) -> RunHistory:
     """One run; lines that were left out are told as any warning is."""

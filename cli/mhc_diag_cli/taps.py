@@ -91,4 +91,4 @@ def _kind(value: Any) -> str:
         return f"a dict with {', '.join(map(repr, value))}"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"

@@ -58,6 +58,18 @@ def finite(option: str, text: str) -> float:
     return value
 
 
+def gain_limit(value: float | None) -> float | None:
+    """Return the value of ``--max-gain``.
+
+    Raises:
+        OptionError: no gain could be within it; one that is not finite is told by the limits.
+    """
+    if value is not None and value <= 0:
+        came = "a gain is never below 0, so that nothing could pass"
+        raise OptionError(f"--max-gain {value:g}", came, "Give a number above 0, such as 2.")
+    return value
+
+
 def settings(texts: Sequence[str] | None) -> Mapping[str, Any]:
     """Key -> value of ``--set``: numbers and true/false as such, anything else as text.
 

@@ -76,7 +76,7 @@ def recognise(
     found = [(one, sites_of(one, tensors, config)) for one in candidates]
     found = [(one, sites) for one, sites in found if any(not site.missing for site in sites)]
     if not found:
-        raise _nothing_found(tensors, adapter)
+        raise _nothing_found(tensors, adapter, config)
     chosen, evidence = _choose([entry[0] for entry in found], tensors, config, named=adapter)
     sites = next(sites for one, sites in found if one is chosen)
     measurable = sum(not site.missing for site in sites)
@@ -136,16 +136,33 @@ def _unclaimed(
     )
 
 
-def _nothing_found(tensors: Mapping[str, Any], named: str | None) -> NoHyperConnectionsError:
-    close = [name for name in tensors if LOOKS_LIKE.search(name)]
-    came = f"none of the {len(tensors)} tensors has the names and shapes of a known implementation"
-    if close:
+def _nothing_found(
+    tensors: Mapping[str, tuple[int, ...]], named: str | None, config: Mapping[str, Any]
+) -> NoHyperConnectionsError:
+    """Why there is nothing; an adapter that was named in vain may hide another that fits."""
+    others = [
+        one.name
+        for one in (adapters().values() if named else ())
+        if any(not site.missing for site in sites_of(one, tensors, config))
+    ]
+    if others:
+        return NoHyperConnectionsError(
+            f"find hyper-connections with the adapter {named}",
+            f"the parameters are those of {' or '.join(others)}",
+            f"Leave the adapter out, or take {' or '.join(others)}.",
+        )
+    came = f"none of the {len(tensors)} tensors has the names and shapes of "
+    came += f"the adapter {named}" if named else f"one of the {len(adapters())} known adapters"
+    if close := [name for name in tensors if LOOKS_LIKE.search(name)]:
         came += (
             f"; these look like hyper-connections and no adapter took them: {', '.join(close[:5])}"
         )
-    looked_for = named or ", ".join(adapters())
-    return NoHyperConnectionsError(
+    error = NoHyperConnectionsError(
         "find hyper-connections",
-        f"{came}. Looked for: {looked_for}",
-        "If the model has them, pass --model and --tap, or register an adapter.",
+        came,
+        "If the model has them, pass --model and --tap, or register an adapter "
+        "('mhc-diag adapters' lists those that are known).",
     )
+    if not named:
+        error.add_note(f"Looked for: {', '.join(adapters())}")
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mhc_diag import __version__
@@ -11,6 +12,7 @@ from mhc_diag.metrics import DEFINITIONS
 from mhc_diag.rules import RULES
 from mhc_diag.rules.records import Finding
 from mhc_diag_reports import colours
+from mhc_diag_reports.gated import answer_of
 from mhc_diag_reports.history import map_section, multiples_section, run_section
 from mhc_diag_reports.page import Card, Page, Section, VerdictLine
 from mhc_diag_reports.panels import DIRECTIONS, gain_id, gain_section
@@ -25,6 +27,7 @@ from mhc_diag_reports.words import (
     deciding,
     limit_on,
     meaning_of,
+    missing_of,
     place_of,
     probe_of,
     short_probe,
@@ -32,19 +35,24 @@ from mhc_diag_reports.words import (
 
 if TYPE_CHECKING:
     from mhc_diag.comparison import Comparison, Failure
+    from mhc_diag.limits import GateResult
     from mhc_diag.runs.read import RunHistory
 
 
-_PARTIAL = "worst of what was measured"
-
-
-def page_of(comparison: Comparison, *, runs: Sequence[RunHistory] = (), command: str = "") -> Page:
+def page_of(
+    comparison: Comparison,
+    *,
+    runs: Sequence[RunHistory] = (),
+    command: str = "",
+    gate: GateResult | None = None,
+) -> Page:
     """Everything that a report shows, in reading order.
 
     Args:
         comparison: the sources with their labels.
         runs: histories over training; a run with a source's label shares its colour.
         command: the command line that makes this page again; empty when there is none.
+        gate: the answer of a gate on the one source.
     """
     labels = [one_line(label) for label in comparison.labels]
     palette = _palette(labels, comparison.analyses, runs)
@@ -71,12 +79,23 @@ def page_of(comparison: Comparison, *, runs: Sequence[RunHistory] = (), command:
         differences=tuple(one_line(text) for text in comparison.differences),
         key_numbers=key_numbers(sources),
         sections=sections,
-        cards=cards_of(sources),
+        cards=cards_of(sources if gate is None else _as_gated(sources, gate)),
         details=tuple(details_of(*source) for source in sources),
         definitions=definitions(_used(comparison.analyses, sections)),
         tool=f"mhc-diag {__version__}, metric definitions version {DEFINITIONS}",
         command=command,
+        gate=None if gate is None else answer_of(gate),
     )
+
+
+def _as_gated(
+    sources: Sequence[tuple[str, str, Analysis]], gate: GateResult
+) -> list[tuple[str, str, Analysis]]:
+    """The gated source with the gate's findings: those of its analysis and its own."""
+    return [
+        (label, colour, replace(gate.analysis, findings=gate.findings))
+        for label, colour, _ in sources
+    ]
 
 
 def _palette(
@@ -123,7 +142,8 @@ def _lead(comparison: Comparison) -> str:
 
 def verdict_line(label: str, colour: str, analysis: Analysis) -> VerdictLine:
     """The verdict of one source with all that it depends on."""
-    decided = deciding(analysis)
+    missing = missing_of(analysis) if analysis.verdict == "not_measured" else ""
+    decided = None if missing else deciding(analysis)
     model = analysis.model
     return VerdictLine(
         label=label,
@@ -135,7 +155,7 @@ def verdict_line(label: str, colour: str, analysis: Analysis) -> VerdictLine:
         metric_id="" if decided is None else decided.id,
         meaning="" if decided is None else meaning_of(decided.id),
         place="" if decided is None else place_of(analysis, decided.site),
-        caveat=_PARTIAL if decided is not None and analysis.verdict == "not_measured" else "",
+        missing=missing,
         limit="" if decided is None else bound_words(decided),
         probe=probe_of(analysis),
         model=f"{one_line(model.adapter)}, family {model.family}, {coverage_of(analysis)}",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+
+from mhc_diag_reports.page import Series
 
 
 def stretches(sound: Sequence[bool], breaks: Sequence[int]) -> Iterator[range]:
@@ -30,3 +33,12 @@ def apart(wanted: Sequence[float], low: float, high: float, *, gap: float) -> li
     for k, i in enumerate(order):
         result[i] = placed[k]
     return result
+
+
+def odd_kinds(line: Series) -> dict[str, list[float]]:
+    """``inf``, ``nan`` -> the places where a line has no number but that; gaps are not meant."""
+    found: dict[str, list[float]] = {}
+    for x, v in zip(line.x, line.y, strict=True):
+        if v is not None and not math.isfinite(v):
+            found.setdefault(f"{v:g}", []).append(x)
+    return found

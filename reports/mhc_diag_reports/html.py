@@ -23,12 +23,19 @@ _PIECE = re.compile(r"[^./_]+[./_]*|[./_]+")
 
 if TYPE_CHECKING:
     from mhc_diag.comparison import Comparison
+    from mhc_diag.limits import GateResult
     from mhc_diag.runs.read import RunHistory
 
 
-def render(comparison: Comparison, *, runs: Sequence[RunHistory] = (), command: str = "") -> bytes:
+def render(
+    comparison: Comparison,
+    *,
+    runs: Sequence[RunHistory] = (),
+    command: str = "",
+    gate: GateResult | None = None,
+) -> bytes:
     """The report of a comparison and its runs as UTF-8; the same input gives the same bytes."""
-    return render_page(page_of(comparison, runs=runs, command=command))
+    return render_page(page_of(comparison, runs=runs, command=command, gate=gate))
 
 
 def render_page(page: Page) -> bytes:

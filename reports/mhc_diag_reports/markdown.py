@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mhc_diag.analysis import Analysis
+from mhc_diag_reports.gated import STATUS, gate_rows, gate_sentence
 from mhc_diag_reports.numbers import IN_WORDS
 from mhc_diag_reports.panels import DIRECTIONS, gain_id
 from mhc_diag_reports.readings import metric
 from mhc_diag_reports.sparks import sparkline, top_of
-from mhc_diag_reports.tables import key_ids, summary_text
+from mhc_diag_reports.tables import key_texts
 from mhc_diag_reports.texts import listed, number, one_line
 from mhc_diag_reports.words import (
     ICON,
@@ -22,7 +23,9 @@ from mhc_diag_reports.words import (
     deciding,
     limit_on,
     limit_words,
+    missing_of,
     ordered,
+    over_sites,
     place_of,
     probe_of,
     short_probe,
@@ -31,29 +34,33 @@ from mhc_diag_reports.words import (
 if TYPE_CHECKING:
     from mhc_diag.comparison import Comparison
     from mhc_diag.limits import GateResult
+    from mhc_diag.rules.records import Finding
     from mhc_diag.runs.read import RunHistory
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>#|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//))")
 _MOST_FINDINGS = 30
 """Per source; a job summary may not grow without bound. What is left off is counted."""
-_STATUS = {
-    "passed": "✓ PASSED",
-    "failed": "✕ FAILED",
-    "inconclusive": "? INCONCLUSIVE",
-    "not_measured": "∅ NOT MEASURED",
-}
 
 Sources = Sequence[tuple[str, Analysis]]
 
 
-def render(comparison: Comparison, *, runs: Sequence[RunHistory] = (), command: str = "") -> bytes:
+def render(
+    comparison: Comparison,
+    *,
+    runs: Sequence[RunHistory] = (),
+    command: str = "",
+    gate: GateResult | None = None,
+) -> bytes:
     """Verdicts, key numbers, curves and findings of all sources as UTF-8 Markdown.
 
     Args:
         comparison: the sources with their labels.
         runs: histories over training; named, since a summary has no room for their figures.
         command: the command line that makes this text again.
+        gate: the answer of a gate on the one source, which then is the whole text.
     """
+    if gate is not None:
+        return render_gate(gate)
     sources = list(zip(comparison.labels, comparison.analyses, strict=True))
     lines = [f"## Stability of {escape(listed([one_line(label) for label, _ in sources]))}", ""]
     lines += [f"- {_verdict(label, analysis)}" for label, analysis in sources]
@@ -67,7 +74,7 @@ def render(comparison: Comparison, *, runs: Sequence[RunHistory] = (), command: 
         lines += [f"- {escape(difference)}" for difference in comparison.differences]
     lines += ["", *_key_numbers(sources), "", *_curves(sources), "", escape(IN_WORDS), ""]
     for label, analysis in sources:
-        lines += _findings(label, analysis)
+        lines += _findings(label, analysis.findings)
     if runs:
         named = listed([one_line(run.label) for run in runs])
         lines += [f"Over training: see the HTML report for {escape(named)}.", ""]
@@ -80,23 +87,18 @@ def render_gate(result: GateResult) -> bytes:
     """The answer of a gate, its limits and findings, as UTF-8 Markdown."""
     analysis = result.analysis
     label = analysis.source.path
+    icon, word = STATUS[result.status]
     lines = [
-        f"## {_STATUS[result.status]}: {escape(label)}",
+        f"## {icon} {word}: {escape(label)}",
         "",
-        f"{escape(probe_of(analysis))}; {escape(coverage_of(analysis))}.",
+        f"{escape(probe_of(analysis))}; {escape(gate_sentence(result))}.",
         "",
         *_row("limited id", "value", "site", "limit", ""),
         "| :-- | --: | --: | --: | :-- |",
     ]
-    signs = {True: "✓ within", False: "✕ broken", None: "∅ not measured"}
-    for entry in result.results:
-        site = "" if entry.site is None else str(entry.site)
-        value = number(entry.value, plain=True)
-        lines += _row(code(entry.id), value, site, limit_words(entry.limit), signs[entry.passed])
-    for metric_id, summary in result.beside.items():
-        site = "" if summary.site is None else str(summary.site)
-        lines += _row(code(metric_id), number(summary.worst, plain=True), site, "", "beside")
-    lines += ["", escape(IN_WORDS), "", *_findings(label, analysis)]
+    for row in gate_rows(result, plain=True):
+        lines += _row(code(row.id), row.value, row.site, row.limit, row.sign)
+    lines += ["", escape(IN_WORDS), "", *_findings(label, result.findings)]
     return "\n".join(lines).encode()
 
 
@@ -126,6 +128,8 @@ def _verdict(label: str, analysis: Analysis) -> str:
     """Icon, word, number, id, place, limit, probe, tokens, coverage."""
     head = f"**{escape(label)}: {ICON[analysis.verdict]} {WORD[analysis.verdict]}**"
     tail = f"{short_probe(analysis)}, {coverage_of(analysis)}"
+    if analysis.verdict == "not_measured":
+        return f"{head}, {escape(missing_of(analysis))}; {tail}"
     decided = deciding(analysis)
     if decided is None:
         return f"{head}, nothing that a limit covers was measured; {tail}"
@@ -136,12 +140,13 @@ def _verdict(label: str, analysis: Analysis) -> str:
 
 def _key_numbers(sources: Sources) -> Iterator[str]:
     """One row per id, one column per source."""
-    yield from _row("worst over sites", *(escape(label) for label, _ in sources), "limit")
+    yield from _row(
+        over_sites(a for _, a in sources), *(escape(label) for label, _ in sources), "limit"
+    )
     yield f"| :-- |{' --: |' * (len(sources) + 1)}"
-    for metric_id in key_ids(analysis for _, analysis in sources):
+    for metric_id, texts in key_texts([a for _, a in sources], plain=True).items():
         limits = {limit_words(limit_on(analysis, metric_id)) for _, analysis in sources} - {""}
-        values = (summary_text(analysis, metric_id, plain=True) for _, analysis in sources)
-        yield from _row(code(metric_id), *values, " / ".join(sorted(limits)))
+        yield from _row(code(metric_id), *texts, " / ".join(sorted(limits)))
 
 
 def _curves(sources: Sources) -> Iterator[str]:
@@ -163,13 +168,13 @@ def _curves(sources: Sources) -> Iterator[str]:
     yield f"Bars: log scale from 1 to {number(top, plain=True)}, the same for all."
 
 
-def _findings(label: str, analysis: Analysis) -> Iterator[str]:
+def _findings(label: str, findings: Sequence[Finding]) -> Iterator[str]:
     """Findings of one source, errors first."""
-    if not analysis.findings:
+    if not findings:
         return
     yield f"### Findings: {escape(label)}"
     yield ""
-    found = ordered(analysis.findings)
+    found = ordered(findings)
     for finding in found[:_MOST_FINDINGS]:
         head = f"{SEVERITY_ICON[finding.severity]} {finding.severity} {finding.rule}"
         yield f"- **{head}** {escape(finding.message)} {escape(finding.advice)}".rstrip()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mhc_diag_reports.colours import LEVELS, RAMP, level_of
-from mhc_diag_reports.geometry import apart, stretches
+from mhc_diag_reports.geometry import apart, odd_kinds, stretches
 from mhc_diag_reports.page import Axis, Band, Heatmap, Panel, Series
 from mhc_diag_reports.texts import number, shorten
 
@@ -46,6 +46,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         _limit_label(axes, panel, panel.threshold)
     for line in panel.series:
         _line(axes, line)
+    _odd(axes, panel.series)
     _labels(axes, panel.series)
 
 
@@ -121,7 +122,7 @@ def _band(axes: Axes, line: Series, band: Band, y: Axis) -> None:
 
 
 def _line(axes: Axes, line: Series) -> None:
-    """The line, its markers, and marks on the upper edge for what is not a number."""
+    """The line and its markers."""
     sound = [v is not None and math.isfinite(v) for v in line.y]
     every = max(1, math.ceil(len(line.x) / _MARKERS))
     for run in stretches(sound, line.breaks):
@@ -136,32 +137,34 @@ def _line(axes: Axes, line: Series) -> None:
             markersize=3.4,
             markevery=marked,
         )
-    for is_nan, marker in ((True, "x"), (False, "^")):
-        places = [
-            x
-            for x, v in zip(line.x, line.y, strict=True)
-            if v is not None and (math.isnan(v) if is_nan else math.isinf(v))
-        ]
-        if places:
-            axes.plot(
-                places,
-                [0.975] * len(places),
-                marker,
-                color=line.colour,
-                markersize=5,
-                transform=axes.get_xaxis_transform(),
-            )
-            axes.annotate(
-                "nan" if is_nan else "inf",
-                (places[0], 0.975),
-                xycoords=axes.get_xaxis_transform(),
-                xytext=(-5, 0),
-                textcoords="offset points",
-                ha="right",
-                va="center",
-                fontsize=7.5,
-                color=line.colour,
-            )
+
+
+def _odd(axes: Axes, series: Sequence[Series]) -> None:
+    """Marks at the upper edge for what is not a number, each line and kind in its own row."""
+    rows = ((line, *kind) for line in series for kind in odd_kinds(line).items())
+    for row, (line, word, places) in enumerate(rows):
+        height = 0.975 - 0.06 * row
+        axes.plot(
+            places,
+            [height] * len(places),
+            "x" if word == "nan" else "^",
+            color=line.colour,
+            markersize=5,
+            transform=axes.get_xaxis_transform(),
+        )
+        low, high = axes.get_xlim()
+        fits = places[0] - low > 0.06 * (high - low)
+        axes.annotate(
+            word,
+            (places[0] if fits else places[-1], height),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(-5 if fits else 5, 0),
+            textcoords="offset points",
+            ha="right" if fits else "left",
+            va="center",
+            fontsize=7.5,
+            color=line.colour,
+        )
 
 
 def _limit_label(axes: Axes, panel: Panel, bound: float) -> None:

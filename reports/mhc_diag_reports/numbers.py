@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mhc_diag.analysis import Analysis
-from mhc_diag_reports.tables import summary_text
+from mhc_diag_reports.summaries import cell_of, cell_texts
 
 PAIRS = (
     ("single.*.amax.mean", "one site's matrix"),
@@ -36,29 +36,15 @@ class PairRow:
 
 def pair_rows(analysis: Analysis) -> list[PairRow]:
     """The key numbers that the analysis has, as text."""
-    rows = []
-    for start in ("", "applied."):
+    said: dict[tuple[str, ...], tuple[str, str]] = {}
+    for start, tail in (("", ""), ("applied.", ", after rounding")):
         for pattern, words in PAIRS:
-            ids = [start + pattern.replace("*", way) for way in ("forward", "backward")]
-            if any(i in analysis.summary for i in ids):
-                forward, backward = (summary_text(analysis, i, plain=True) for i in ids)
-                tail = ", after rounding" if start else ""
-                rows.append(
-                    PairRow(
-                        pattern=start + pattern,
-                        words=words + tail,
-                        forward=forward,
-                        backward=backward,
-                    )
-                )
-    if any(i in analysis.summary for i in MANIFOLD):
-        row, column = (summary_text(analysis, i, plain=True) for i in MANIFOLD)
-        rows.append(
-            PairRow(
-                pattern="manifold.*_error.max",
-                words="distance from doubly stochastic",
-                forward=row,
-                backward=column,
-            )
-        )
-    return rows
+            ids = tuple(start + pattern.replace("*", way) for way in ("forward", "backward"))
+            said[ids] = (start + pattern, words + tail)
+    said[MANIFOLD] = ("manifold.*_error.max", "distance from doubly stochastic")
+    held = {ids: words for ids, words in said.items() if any(i in analysis.summary for i in ids)}
+    texts = cell_texts({ids: [cell_of(analysis, i) for i in ids] for ids in held}, plain=True)
+    return [
+        PairRow(pattern=pattern, words=words, forward=texts[ids][0], backward=texts[ids][1])
+        for ids, (pattern, words) in held.items()
+    ]

@@ -173,14 +173,27 @@ class VerdictLine:
     """The metric id in words."""
     place: str
     """Where that value stands."""
-    caveat: str = ""
-    """What the value is, when it is not the answer for the whole model."""
+    missing: str = ""
+    """What was not measured, where that is the answer; then there is no number."""
     limit: str
     """The bound it was held against, in words: ``limit at most 2``."""
     probe: str
     """What the matrices were measured on, in words."""
     model: str
     """Adapter, family, sites."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateAnswer:
+    """What a gate said, above everything else."""
+
+    status: Literal["passed", "failed", "inconclusive", "not_measured"]
+    icon: str
+    word: str
+    sentence: str
+    """Exit code, probe, coverage."""
+    limits: Table
+    """Every limit with its value, and what stands beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,5 +225,6 @@ class Page:
     definitions: Table
     tool: str
     command: str = ""
+    gate: GateAnswer | None = None
     notes: tuple[str, ...] = field(default=())
     """What was thinned or left out, said aloud."""

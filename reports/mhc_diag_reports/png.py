@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
     from mhc_diag.comparison import Comparison
+    from mhc_diag.limits import GateResult
     from mhc_diag.runs.read import RunHistory
 
 WIDTH = 12.0
@@ -49,24 +50,39 @@ _LEFT, _RIGHT, _BETWEEN = 0.62, 0.75, 1.05
 
 
 def render_png(
-    comparison: Comparison, *, runs: Sequence[RunHistory] = (), command: str = ""
+    comparison: Comparison,
+    *,
+    runs: Sequence[RunHistory] = (),
+    command: str = "",
+    gate: GateResult | None = None,
 ) -> bytes:
     """All figures on one image, 2400 pixels wide."""
-    return _render(page_of(comparison, runs=runs, command=command), "png", {"Software": None})
+    page = page_of(comparison, runs=runs, command=command, gate=gate)
+    return _render(page, "png", {"Software": None})
 
 
 def render_pdf(
-    comparison: Comparison, *, runs: Sequence[RunHistory] = (), command: str = ""
+    comparison: Comparison,
+    *,
+    runs: Sequence[RunHistory] = (),
+    command: str = "",
+    gate: GateResult | None = None,
 ) -> bytes:
     """All figures on one PDF page, as vectors with text as text."""
-    return _render(page_of(comparison, runs=runs, command=command), "pdf", {"CreationDate": None})
+    page = page_of(comparison, runs=runs, command=command, gate=gate)
+    return _render(page, "pdf", {"CreationDate": None})
 
 
 def render_svg(
-    comparison: Comparison, *, runs: Sequence[RunHistory] = (), command: str = ""
+    comparison: Comparison,
+    *,
+    runs: Sequence[RunHistory] = (),
+    command: str = "",
+    gate: GateResult | None = None,
 ) -> bytes:
     """All figures in one SVG file, text as text."""
-    return _render(page_of(comparison, runs=runs, command=command), "svg", {"Date": None})
+    page = page_of(comparison, runs=runs, command=command, gate=gate)
+    return _render(page, "svg", {"Date": None})
 
 
 def _render(page: Page, suffix: str, metadata: Mapping[str, None]) -> bytes:
@@ -88,7 +104,7 @@ def _draw(page: Page) -> MatplotlibFigure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height = _TOP + _VERDICT * len(page.verdicts) + _BOTTOM
+    height = _TOP + _VERDICT * (len(page.verdicts) + (page.gate is not None)) + _BOTTOM
     height += sum(_SECTION + _rows(section) * _ROW[section.columns] for section in page.sections)
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -111,11 +127,17 @@ def _header(figure: MatplotlibFigure, page: Page, height: float) -> float:
         left, (height - 0.5) / height, shorten(page.title, 90), fontsize=17, fontweight="bold"
     )
     y = height - _TOP
+    if page.gate is not None:
+        y -= _VERDICT
+        answer = f"gate  {page.gate.icon} {page.gate.word} ({page.gate.sentence})"
+        figure.text(left, y / height, shorten(answer, 120), fontsize=10.5, fontweight="bold")
     for line in page.verdicts:
         y -= _VERDICT
         site = line.place.split(",")[0]
         value = (
-            f"{line.number} {line.metric_id} at {site}, {line.limit}" if line.number else "no value"
+            f"{line.number} {line.metric_id} at {site}, {line.limit}"
+            if line.number
+            else shorten(line.missing or "no value", 60)
         )
         figure.text(left, y / height, "●", color=line.colour, fontsize=11)
         figure.text(

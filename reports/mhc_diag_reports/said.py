@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mhc_diag_reports.page import Series
-from mhc_diag_reports.texts import count, listed, number
+from mhc_diag_reports.texts import count, listed, number, numbers
 
 _CALM = 0.1
 """A line whose ends are closer than this is said to stay."""
@@ -13,14 +13,15 @@ _CALM = 0.1
 
 def range_of(line: Series, what: str) -> str:
     """Where a line stays or peaks, among its numbers."""
-    numbers = [(v, -i) for i, v in enumerate(line.y) if v is not None and math.isfinite(v)]
-    if not numbers:
+    found = [(v, -i) for i, v in enumerate(line.y) if v is not None and math.isfinite(v)]
+    if not found:
         return "has no number"
-    (high, place), (low, _) = max(numbers), min(numbers)
-    if number(high) == number(low):
-        return f"stays at {number(high)}"
+    (high, place), (low, _) = max(found), min(found)
+    bottom, top = numbers([low, high])
+    if top == bottom:
+        return f"stays at {top}"
     if math.isclose(high, low, rel_tol=_CALM):
-        return f"stays between {number(low)} and {number(high)}"
+        return f"stays between {bottom} and {top}"
     return f"peaks at {number(high)} at {what} {line.x[-place]:.0f}"
 
 

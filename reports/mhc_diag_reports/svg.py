@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
+from mhc_diag_reports.geometry import odd_kinds
 from mhc_diag_reports.page import Figure, Heatmap, Panel, Series
 from mhc_diag_reports.svg_frame import Frame, document, fixed, grid, hatch
 from mhc_diag_reports.svg_heat import draw_heatmap
@@ -66,9 +67,9 @@ def _body(panel: Panel, frame: Frame) -> Iterator[str]:
 
 
 def _rows_of_marks(series: Sequence[Series]) -> list[int]:
-    """A row at the upper edge for each line that has something to mark there, from the top."""
-    odd = [any(v is not None and not math.isfinite(v) for v in line.y) for line in series]
-    return [sum(odd[:k]) for k in range(len(odd))]
+    """The first row at the upper edge that is each line's own, from the top; see odd_kinds."""
+    rows = [len(odd_kinds(line)) for line in series]
+    return [sum(rows[:k]) for k in range(len(rows))]
 
 
 def _spoken(line: Series, series: Sequence[Series]) -> str:

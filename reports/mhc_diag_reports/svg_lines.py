@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from mhc_diag_reports.geometry import apart, stretches
+from mhc_diag_reports.geometry import apart, odd_kinds, stretches
 from mhc_diag_reports.page import Band, Series
 from mhc_diag_reports.svg_frame import Frame, fixed, text_attribute
-from mhc_diag_reports.texts import number, shorten
+from mhc_diag_reports.texts import numbers, shorten
 
 LABEL_CHARACTERS = 15
 _LABEL_GAP = 14.0
+_WORD_ROOM = 30.0
+"""Width of a word beside a mark, with the mark."""
 _MARKERS = 16
 """Markers on a line, at most; a value without neighbours always has one."""
 
@@ -45,7 +47,10 @@ def draw_line(line: Series, frame: Frame, *, name: str, row: int) -> Iterator[st
         name: what the read-out calls it.
         row: which row of marks at the upper edge is its own.
     """
-    shown = " ".join("-" if v is None else number(v, plain=True) for v in line.y)
+    shown = " ".join(
+        "-" if v is None else text
+        for v, text in zip(line.y, numbers(line.y, plain=True, apart=False), strict=True)
+    )
     steps = (
         ""
         if line.x == tuple(map(float, range(len(line.x))))
@@ -81,23 +86,25 @@ def _mark(line: Series, i: int, frame: Frame) -> str:
 
 
 def _odd(line: Series, frame: Frame, row: int) -> Iterator[str]:
-    """Infinity as a triangle, NaN as a cross, at the upper edge; the first of each is named."""
-    named: set[str] = set()
-    for x, v in zip(line.x, line.y, strict=True):
-        if v is None or math.isfinite(v):
-            continue
-        word, at, top = number(v), frame.px(x), frame.y0 + 2 + 12 * row
-        if math.isnan(v):
-            cross = f"M{fixed(at - 4)} {fixed(top)}l8 8m0 -8l-8 8"
-            yield f'<path d="{cross}" fill="none" stroke-width="2"/>'
-        else:
-            yield f'<path d="M{fixed(at)} {fixed(top)}l4.5 8h-9z" stroke="none"/>'
-        if word not in named:
-            named.add(word)
-            yield (
-                f'<text x="{fixed(at - 6)}" y="{fixed(top + 9)}" text-anchor="end" stroke="none"'
-                f' font-size="11">{word}</text>'
-            )
+    """Infinity as triangles, NaN as crosses, each kind in a row of its own at the upper edge."""
+    for k, (word, places) in enumerate(odd_kinds(line).items()):
+        top, path = frame.y0 + 2 + 12 * (row + k), ""
+        for at in map(frame.px, places):
+            nan = f"M{fixed(at - 4)} {fixed(top)}l8 8m0 -8l-8 8"
+            path += nan if word == "nan" else f"M{fixed(at)} {fixed(top)}l4.5 8h-9z"
+        ink = 'fill="none" stroke-width="2"' if word == "nan" else 'stroke="none"'
+        yield f'<path d="{path}" {ink}/>'
+        yield _odd_word(word, frame, (frame.px(places[0]), frame.px(places[-1])), top)
+
+
+def _odd_word(word: str, frame: Frame, ends: tuple[float, float], top: float) -> str:
+    """The name of a row of marks: before the first, or behind the last where the axis is near."""
+    fits = ends[0] - _WORD_ROOM >= frame.x0
+    x, anchor = (ends[0] - 6, "end") if fits else (ends[1] + 7, "start")
+    return (
+        f'<text x="{fixed(x)}" y="{fixed(top + 9)}" text-anchor="{anchor}" stroke="none"'
+        f' font-size="11">{word}</text>'
+    )
 
 
 def draw_labels(series: Sequence[Series], frame: Frame) -> Iterator[str]:

@@ -8,7 +8,8 @@ from mhc_diag.analysis import Analysis
 from mhc_diag.metrics import METRICS
 from mhc_diag_reports.page import Column, SourceDetails, Table
 from mhc_diag_reports.readings import metric
-from mhc_diag_reports.texts import MISSING, count, number, one_line
+from mhc_diag_reports.summaries import cell_of, cell_texts
+from mhc_diag_reports.texts import MISSING, count, number, numbers, one_line
 from mhc_diag_reports.words import (
     APPLIED,
     coverage_of,
@@ -16,7 +17,9 @@ from mhc_diag_reports.words import (
     limit_words,
     meaning_of,
     name_of,
+    over_sites,
     probe_of,
+    sample_of,
 )
 
 KEY_IDS = (
@@ -57,35 +60,23 @@ def key_ids(analyses: Iterable[Analysis]) -> tuple[str, ...]:
     return tuple(i for key in KEY_IDS for i in (key, APPLIED + key) if i in present)
 
 
-def summary_text(analysis: Analysis, metric_id: str, *, plain: bool = False) -> str:
-    """The worst value with its site, or the range of an id without a bad end."""
-    summary = analysis.summary.get(metric_id)
-    if summary is None:
-        return MISSING
-    if summary.worst is not None:
-        place = "" if summary.site is None else f" at {summary.site}"
-        return f"{number(summary.worst, plain=plain)}{place}"
-    if summary.min is not None and summary.max is not None:
-        return f"{number(summary.min, plain=plain)} to {number(summary.max, plain=plain)}"
-    return MISSING
-
-
 def key_numbers(sources: Labelled) -> Table:
     """One row per id, one column per source."""
+    analyses = [analysis for _, _, analysis in sources]
     rows = []
-    for metric_id in key_ids(analysis for _, _, analysis in sources):
+    for metric_id, texts in key_texts(analyses).items():
         bounds = {limit_words(limit_on(analysis, metric_id)) for _, _, analysis in sources} - {""}
         rows.append(
             (
                 f"{name_of(metric_id)}\n{metric_id}",
-                *(summary_text(analysis, metric_id) for _, _, analysis in sources),
+                *texts,
                 " / ".join(sorted(bounds)),
             )
         )
     return Table(
         title="Key numbers",
         columns=(
-            Column(text="Worst over sites"),
+            Column(text=over_sites(analyses).capitalize()),
             *(Column(text=label, numeric=True, colour=colour) for label, colour, _ in sources),
             Column(text="limit", numeric=True),
         ),
@@ -97,17 +88,24 @@ def key_numbers(sources: Labelled) -> Table:
     )
 
 
+def key_texts(analyses: Sequence[Analysis], *, plain: bool = False) -> dict[str, list[str]]:
+    """Key id -> one text per analysis, each with the decimals that they need beside each other."""
+    return cell_texts(
+        {i: [cell_of(analysis, i) for analysis in analyses] for i in key_ids(analyses)}, plain=plain
+    )
+
+
 def site_table(analysis: Analysis) -> Table:
     """One row per site in execution order."""
     ids = [i for i in SITE_IDS if i in analysis.metrics]
-    columns = {i: metric(analysis, i) or () for i in ids}
+    columns = {i: numbers(metric(analysis, i) or (), apart=False) for i in ids}
     several = len(analysis.chains) > 1
     rows = tuple(
         (
             str(site.index),
             *([one_line(site.chain)] if several else []),
             one_line(site.name),
-            *(number(columns[i][k]) for i in ids),
+            *(columns[i][k] for i in ids),
         )
         for k, site in enumerate(analysis.sites)
     )
@@ -157,7 +155,8 @@ def _facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
     model, precision = analysis.model, analysis.model.precision
     chains = ", ".join(
         f"{one_line(c.name)}: {count(c.sites, 'site')}, {count(c.streams, 'stream')}, "
-        f"{count(c.tokens, 'token')}{' (auxiliary, not in the verdict)' if c.auxiliary else ''}"
+        f"{sample_of(analysis, c.tokens)}"
+        f"{' (auxiliary, not in the verdict)' if c.auxiliary else ''}"
         for c in analysis.chains
     )
     same = precision.computed == precision.applied

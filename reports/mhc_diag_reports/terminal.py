@@ -7,7 +7,7 @@ cannot move the cursor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -16,11 +16,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mhc_diag_reports.gated import STATUS, gate_rows, gate_sentence
 from mhc_diag_reports.numbers import IN_WORDS, pair_rows
 from mhc_diag_reports.panels import DIRECTIONS, gain_id
 from mhc_diag_reports.readings import metric
 from mhc_diag_reports.sparks import sparkline, top_of
-from mhc_diag_reports.tables import key_ids, summary_text
+from mhc_diag_reports.tables import key_texts
 from mhc_diag_reports.texts import broken, number, one_line, shorten
 from mhc_diag_reports.words import (
     ICON,
@@ -30,6 +31,7 @@ from mhc_diag_reports.words import (
     limit_on,
     limit_words,
     ordered,
+    over_sites,
     place_of,
     probe_of,
     short_probe,
@@ -51,12 +53,6 @@ _STYLE = {
     "info": "blue",
 }
 _OTHERWISE = "yellow"
-_STATUS = {
-    "passed": ("✓", "PASSED"),
-    "failed": ("✕", "FAILED"),
-    "inconclusive": ("?", "INCONCLUSIVE"),
-    "not_measured": ("∅", "NOT MEASURED"),
-}
 _MOST_COLUMNS = 3
 """Sources side by side in 80 columns; more are compared one below the other."""
 
@@ -82,8 +78,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     sources = list(zip(comparison.labels, comparison.analyses, strict=True))
     parts: list[RenderableType] = [_source(*source) for source in sources]
     parts.append(Text())
-    for start in range(0, len(sources), _MOST_COLUMNS):
-        parts += [_side_by_side(sources[start : start + _MOST_COLUMNS]), Text()]
+    parts += _side_by_side(sources)
     parts += [*_compared_curves(dict(sources)), Text(IN_WORDS, style="dim"), Text()]
     if comparison.differences:
         parts.append(Text("Not comparable as one number:", style="bold yellow"))
@@ -102,7 +97,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
             Text.assemble(
                 (f"{one_line(failure.label)}: ", "bold"),
                 (f"{ICON['not_measured']} {WORD['not_measured']}", _OTHERWISE),
-                one_line(f": {failure.asked}: {failure.came}. {failure.do}"),
+                ": it could not be measured, the error says why",
             )
         )
     return Group(*parts)
@@ -112,27 +107,17 @@ def gate_table(result: GateResult) -> RenderableType:
     """Every limit with its value and what stands beside it, findings, the answer."""
     analysis = result.analysis
     table = _table("limited id", "value", "site", "limit", "")
-    for entry in result.results:
-        sign = {True: "✓ within", False: "✕ broken", None: "∅ not measured"}[entry.passed]
-        style = {True: "green", False: "red", None: _OTHERWISE}[entry.passed]
+    for row in gate_rows(result, plain=True):
+        style = {True: "green", False: "red", None: _OTHERWISE}[row.passed]
         table.add_row(
-            Text(entry.id),
-            Text(number(entry.value, plain=True)),
-            Text("" if entry.site is None else str(entry.site)),
-            Text(limit_words(entry.limit)),
-            Text(sign, style=style),
+            Text(row.id),
+            Text(row.value),
+            Text(row.site),
+            Text(row.limit),
+            Text(row.sign, style=style if row.limited else "dim"),
         )
-    for metric_id, summary in result.beside.items():
-        table.add_row(
-            Text(metric_id),
-            Text(number(summary.worst, plain=True)),
-            Text("" if summary.site is None else str(summary.site)),
-            Text("beside", style="dim"),
-            Text(),
-        )
-    icon, word = _STATUS[result.status]
-    answer = f"{short_probe(analysis)}, {coverage_of(analysis)}"
-    strict = ", strict" if result.strict else ""
+    icon, word = STATUS[result.status]
+    answer = gate_sentence(result)
     return Group(
         _head(analysis),
         Text(),
@@ -144,7 +129,7 @@ def gate_table(result: GateResult) -> RenderableType:
         Text(),
         Text.assemble(
             (f"{icon} {word}", f"bold {_STYLE.get(result.status, _OTHERWISE)}"),
-            f" (exit {result.exit_code}{strict}): {answer}",
+            f" ({answer.replace(': ', '): ', 1)}",
         ),
     )
 
@@ -187,7 +172,7 @@ def _table(*columns: str) -> Table:
 
 def _numbers(analysis: Analysis) -> Table:
     """Forward and backward worst values of the key ids."""
-    table = _table("worst over sites", "forward", "backward", "limit")
+    table = _table(over_sites([analysis]), "forward", "backward", "limit")
     for row in pair_rows(analysis):
         limits = dict.fromkeys(
             limit_words(limit_on(analysis, row.pattern.replace("*", way))) for way in DIRECTIONS
@@ -269,16 +254,19 @@ def verdict_text(analysis: Analysis) -> Text:
     return Text.assemble((head, f"bold {_STYLE.get(analysis.verdict, _OTHERWISE)}"), f": {rest}")
 
 
-def _side_by_side(sources: list[tuple[str, Analysis]]) -> Table:
-    """One column per source."""
-    table = _table("worst over sites", *(shorten(label, 14) for label, _ in sources))
-    for metric_id in key_ids(analysis for _, analysis in sources):
-        table.add_row(
-            Text(broken(metric_id, 18)),
-            *(Text(summary_text(analysis, metric_id, plain=True)) for _, analysis in sources),
-        )
-    table.add_row(Text("verdict"), *(_short_verdict(analysis) for _, analysis in sources))
-    return table
+def _side_by_side(sources: Sequence[tuple[str, Analysis]]) -> Iterator[RenderableType]:
+    """One column per source, as many as there is room for; more stand below."""
+    texts = key_texts([analysis for _, analysis in sources], plain=True)
+    head = over_sites(analysis for _, analysis in sources)
+    for start in range(0, len(sources), _MOST_COLUMNS):
+        part = slice(start, start + _MOST_COLUMNS)
+        table = _table(head, *(shorten(label, 14) for label, _ in sources[part]))
+        for metric_id, row in texts.items():
+            table.add_row(Text(broken(metric_id, 18)), *map(Text, row[part]))
+        verdicts = (_short_verdict(analysis) for _, analysis in sources[part])
+        table.add_row(Text("verdict"), *verdicts)
+        yield table
+        yield Text()
 
 
 def _short_verdict(analysis: Analysis) -> Text:

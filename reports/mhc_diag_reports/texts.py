@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Iterable
 
 MISSING = "\N{EN DASH}"
 """Stands where nothing was measured; a page that uses it says so."""
 
+_MOST_DECIMALS = 6
+_ONE = 5e-7
+"""What is closer to 1 is 1 to six decimals."""
+_NEAR = 0.01
+"""Closer to 1 than this, the distance from 1 is what a reader looks for."""
+_SHARED = 10.0
+"""Below, numbers that stand together have the same decimals."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _KEPT = frozenset("\n\t")
@@ -75,15 +83,19 @@ def power(exponent: int) -> str:
     return f"10{superscript(exponent)}"
 
 
-def number(value: float | None, *, plain: bool = False) -> str:
-    """Three significant digits, more where they are needed to tell a gain from 1.
+def number(value: float | None, *, plain: bool = False, decimals: int | None = None) -> str:
+    """One number that stands alone: three significant digits, more to tell a gain from 1.
+
+    Within 1 % of 1 the distance from 1 gets two digits, down to 1e-6; what is 1 to six decimals
+    says so by writing them all. Numbers that stand together are written by :func:`numbers`.
 
     Args:
         value: None is "not measured".
         plain: write 1.23e+05 instead of a power of ten (terminals, Markdown).
+        decimals: those of the numbers beside it, from :func:`decimals_of`.
 
     >>> number(36.5123), number(1.00002), number(3012.4), number(1.0)
-    ('36.5', '1.000020', '3012', '1.00')
+    ('36.5', '1.000020', '3012', '1.000000')
     """
     if value is None:
         return MISSING
@@ -91,20 +103,66 @@ def number(value: float | None, *, plain: bool = False) -> str:
         return f"{value + 0.0:g}"
     size = abs(value)
     if 1e-3 <= size < 1e5:
-        return _decimal(value, size)
+        if size >= _SHARED:
+            return f"{value:.{_three_digits(size)}f}"
+        return f"{value:.{decimals_of([value]) if decimals is None else decimals}f}"
     mantissa, exponent = f"{value:.2e}".split("e")
     if plain:
         return f"{mantissa}e{int(exponent):+03d}"
     return f"{mantissa}{_TIMES}10{superscript(int(exponent))}"
 
 
-def _decimal(value: float, size: float) -> str:
-    """A plain decimal; within 1 % of 1 the deviation gets its digits, down to 1e-6."""
+def numbers(
+    values: Iterable[float | None], *, plain: bool = False, apart: bool = True
+) -> list[str]:
+    """Numbers of one row, range or column, with the same number of decimals below 10.
+
+    The decimals are enough to tell each from 1, and different ones from each other, but at most
+    six. From 10 on a number has three significant digits, and outside 0.001 to 100000 a power of
+    ten: decimals there would be noise. So ``1.00`` beside ``1.05`` is 1 to six decimals, and never
+    a rounded 1.004.
+
+    Args:
+        values: as for :func:`number`.
+        plain: the same.
+        apart: whether different values must read differently; too much to ask of a long column.
+
+    >>> numbers([0.99952, 1.03]), numbers([36.5, 1.0, 1.000037])
+    (['0.99952', '1.03000'], ['36.5', '1.000000', '1.000037'])
+    """
+    held = list(values)
+    decimals = decimals_of(held, apart=apart)
+    return [number(value, plain=plain, decimals=decimals) for value in held]
+
+
+def decimals_of(values: Iterable[float | None], *, apart: bool = True) -> int:
+    """How many decimals :func:`numbers` gives to those below 10."""
+    shared = [v for v in values if v is not None and 1e-3 <= abs(v) < _SHARED]
+    needed = [_needed(abs(v)) for v in shared if abs(abs(v) - 1.0) >= _ONE]
+    if not needed:
+        return _MOST_DECIMALS if shared else 2
+    decimals = max(needed)
+    while apart and decimals < _MOST_DECIMALS and _look_alike(shared, decimals):
+        decimals += 1
+    return decimals
+
+
+def _needed(size: float) -> int:
+    """Decimals of a number that is not 1."""
     deviation = abs(size - 1.0)
-    if 5e-7 <= deviation < 0.01:
-        return f"{value:.{min(6, 1 - math.floor(math.log10(deviation)))}f}"
-    digits = max(0, 2 - math.floor(math.log10(size)))
-    return f"{value:.{digits}f}"
+    if deviation < _NEAR:
+        return min(_MOST_DECIMALS, 1 - math.floor(math.log10(deviation) + 1e-9))
+    return min(_MOST_DECIMALS, _three_digits(size))
+
+
+def _three_digits(size: float) -> int:
+    return max(0, 2 - math.floor(math.log10(size)))
+
+
+def _look_alike(values: Iterable[float], decimals: int) -> bool:
+    """Whether numbers that differ within six decimals read the same with fewer."""
+    different = {f"{value:.{_MOST_DECIMALS}f}" for value in values}
+    return len({f"{float(text):.{decimals}f}" for text in different}) < len(different)
 
 
 def count(amount: int, noun: str) -> str:

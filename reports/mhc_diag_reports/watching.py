@@ -19,7 +19,7 @@ from mhc_diag_reports.panels import DIRECTIONS, gain_id
 from mhc_diag_reports.readings import values_of
 from mhc_diag_reports.sparks import sparkline, top_of, trend_line
 from mhc_diag_reports.terminal import verdict_text
-from mhc_diag_reports.texts import count, listed, number, one_line, shorten
+from mhc_diag_reports.texts import count, decimals_of, listed, number, one_line, shorten
 from mhc_diag_reports.words import coverage_of, ordered
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def _readings(snapshot: Snapshot, *, width: int) -> Table:
     shown = _shown(snapshot)
     gains = [snapshot.worst[name] for name in shown if _is_gain(name)]
     top = top_of(*gains)
+    gained = [now.value for name in shown if _is_gain(name) and (now := snapshot.now.get(name))]
+    decimals = decimals_of(gained, apart=False)
     for name in shown:
         values = snapshot.worst[name]
         line = (
@@ -144,7 +146,11 @@ def _readings(snapshot: Snapshot, *, width: int) -> Table:
             if _is_gain(name)
             else trend_line(values, width=width)
         )
-        table.add_row(Text(name), *_now(snapshot.now.get(name)), Text(line))
+        table.add_row(
+            Text(name),
+            *_now(snapshot.now.get(name), decimals if _is_gain(name) else None),
+            Text(line),
+        )
     for name in _SCALARS:
         if name in snapshot.scalars:
             numbers = snapshot.scalars[name]
@@ -153,10 +159,12 @@ def _readings(snapshot: Snapshot, *, width: int) -> Table:
     return table
 
 
-def _now(found: Worst | None) -> tuple[Text, Text]:
+def _now(found: Worst | None, decimals: int | None) -> tuple[Text, Text]:
     if found is None:
         return Text(number(None)), Text()
-    return Text(number(found.value, plain=True), style="bold"), Text(str(found.site))
+    return Text(number(found.value, plain=True, decimals=decimals), style="bold"), Text(
+        str(found.site)
+    )
 
 
 def _shown(snapshot: Snapshot) -> list[str]:

@@ -10,7 +10,7 @@ from mhc_diag.limits import LimitResult, gate
 from mhc_diag.metrics import METRICS
 from mhc_diag.rules.bounds import resolve
 from mhc_diag.rules.records import Finding, Limit, Verdict
-from mhc_diag_reports.texts import count, number, one_line
+from mhc_diag_reports.texts import count, listed, number, one_line
 
 APPLIED = "applied."
 ICON: dict[Verdict, str] = {
@@ -25,6 +25,8 @@ WORD: dict[Verdict, str] = {
     "inconclusive": "INCONCLUSIVE",
     "not_measured": "NOT MEASURED",
 }
+_DRAWN_IDS, _NO_DATA = "random:", ", not data"
+"""How the description of drawn ids begins and ends."""
 SEVERITY_ORDER = {"error": 0, "warning": 1, "info": 2}
 SEVERITY_ICON = {"error": "✕", "warning": "!", "info": "i"}
 
@@ -87,24 +89,58 @@ def meaning_of(metric_id: str) -> str:
 def probe_of(analysis: Analysis) -> str:
     """What the matrices were measured on, and whether that is data."""
     probe = analysis.probe
-    tokens = count(probe.tokens, "token")
     if probe.kind == "tokens":
-        inputs = f" of {one_line(probe.inputs)}" if probe.inputs else ""
-        return f"measured on {tokens}{inputs}"
+        said = one_line(probe.inputs)
+        inputs = f" of {said}" if said else ""
+        if is_random(analysis):
+            inputs = f" of random ids, not data ({said.removesuffix(_NO_DATA)})"
+        return f"measured on {count(probe.tokens, 'token')}{inputs}"
     if probe.kind == "static":
         return "static probe: parameters at zero dynamic input, not a measurement on data"
     seed = "" if probe.seed is None else f", seed {probe.seed}"
-    return f"isotropic probe: {tokens} of random input{seed}, not a measurement on data"
+    drawn = count(probe.tokens, "draw")
+    return f"isotropic probe: {drawn} of random input{seed}, not a measurement on data"
 
 
 def short_probe(analysis: Analysis) -> str:
     """``tokens probe, 256 tokens``: the least that stands beside a verdict."""
-    return f"{analysis.probe.kind} probe, {count(analysis.probe.tokens, 'token')}"
+    caveat = " of random ids, not data" if is_random(analysis) else ""
+    return f"{analysis.probe.kind} probe, {sample_of(analysis, analysis.probe.tokens)}{caveat}"
+
+
+def sample_of(analysis: Analysis, amount: int) -> str:
+    """``256 tokens``; the isotropic probe has draws, which are no tokens."""
+    return count(amount, "draw" if analysis.probe.kind == "isotropic" else "token")
+
+
+def is_random(analysis: Analysis) -> bool:
+    """Whether the model ran on ids that were drawn, which are no text that anybody wrote."""
+    probe = analysis.probe
+    return probe.kind == "tokens" and probe.inputs.startswith(_DRAWN_IDS)
 
 
 def coverage_of(analysis: Analysis) -> str:
     """``24 of 24 sites measured``."""
     return f"{analysis.coverage.measured} of {count(analysis.coverage.expected, 'site')} measured"
+
+
+def over_sites(analyses: Iterable[Analysis]) -> str:
+    """What a column of worst values is over; with a gap they are not those of the model."""
+    whole = all(a.coverage.measured == a.coverage.expected for a in analyses)
+    return "worst over sites" if whole else "worst over measured sites"
+
+
+def missing_of(analysis: Analysis) -> str:
+    """What stands in the way of a verdict: the sites without a value, and why."""
+    places = {site.name: site.index for site in analysis.sites}
+    gaps = [
+        f"{f'site {places[gap.site]}, ' if gap.site in places else ''}{one_line(gap.site)} "
+        f"({one_line(gap.why)})"
+        for gap in analysis.coverage.skipped
+    ]
+    if not analysis.coverage.measured:
+        return "no site was measured"
+    return f"no value at {listed(gaps, at_most=3)}" if gaps else "not every site was measured"
 
 
 def limit_on(analysis: Analysis, metric_id: str) -> Limit:
@@ -176,9 +212,11 @@ def bound_words(result: LimitResult) -> str:
 
 def verdict_sentence(analysis: Analysis) -> str:
     """The verdict with its number, place, probe and limit in one plain line."""
-    decided = deciding(analysis)
     head = f"{ICON[analysis.verdict]} {WORD[analysis.verdict]}"
+    decided = deciding(analysis)
     tail = f"{short_probe(analysis)}, {coverage_of(analysis)}"
+    if analysis.verdict == "not_measured":
+        return f"{head}: {missing_of(analysis)}; {tail}"
     if decided is None:
         return f"{head}: nothing that a limit covers was measured; {tail}"
     where = "" if decided.site is None else f" at site {decided.site}"
