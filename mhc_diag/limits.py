@@ -184,7 +184,7 @@ def gate(
         results=tuple(_result(case, name, limit) for name, limit in case.limits.items()),
         findings=in_order([*taken.findings, *hidden]),
         analysis=taken,
-        beside={name: taken.summary[name] for name in BESIDE if name in taken.summary},
+        beside=beside_of(taken),
         strict=strict,
     )
 
@@ -215,3 +215,20 @@ def _result(case: Case, metric_id: str, limit: Limit) -> LimitResult:
         site=None if nearest is None else nearest[1],
         passed=None if gaps or nearest is None else True,
     )
+
+
+def beside_of(analysis: Analysis) -> dict[str, Summary]:
+    """What stands beside the limit, with nothing left out silently.
+
+    A run may lack an id: then the largest over tokens stands for the mean, which it bounds, and an
+    id without either has an empty summary.
+    """
+    found: dict[str, Summary] = {}
+    for name in BESIDE:
+        held = analysis.summary.get(name)
+        largest = f"{name.rpartition('.')[0]}.max"
+        if held is None and largest in analysis.summary:
+            found[largest] = analysis.summary[largest]
+        else:
+            found[name] = held or Summary()
+    return found

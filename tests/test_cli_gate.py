@@ -14,7 +14,7 @@ from run_cases import a_run
 from schemas import assert_valid
 
 from mhc_diag.analysis import analysis_of
-from mhc_diag.limits import gate
+from mhc_diag.limits import beside_of, gate
 from mhc_diag_reports.gated import gate_rows
 from mhc_diag_reports.texts import MISSING
 
@@ -177,11 +177,8 @@ def test_an_id_without_any_stand_in_is_not_recorded(run: Run, tmp_path: Path) ->
     trace = make_trace()
     ids = ["composite.forward.amax.mean", "composite.backward.amax.mean"]
     result = gate(analysis_of(trace))
-    bare = replace(
-        result,
-        beside={},
-        analysis=replace(result.analysis, summary={i: result.analysis.summary[i] for i in ids}),
-    )
+    kept = {name: result.analysis.summary[name] for name in ids}
+    bare = replace(result, beside=beside_of(replace(result.analysis, summary=kept)))
     rows = {row.id: row for row in gate_rows(bare)}
     assert rows["composite.forward.norm.mean"].sign == "not recorded"
     assert rows["composite.backward.amax.max"].value == MISSING

@@ -109,7 +109,7 @@ def test_an_unmeasured_site_is_an_error_and_a_warning_when_partial_is_allowed() 
     [finding] = found(strict, "MHC104")
     assert finding.severity == "error"
     assert finding.message == (
-        "1 of 4 sites were not measured: transformer.h.1.hc_attn (its hook never fired)."
+        "1 of 4 sites was not measured: transformer.h.1.hc_attn (its hook never fired)."
     )
     assert strict.verdict == "not_measured"
     partial = analysis_of(trace, allow_partial=True)

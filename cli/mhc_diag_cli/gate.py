@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -33,7 +32,6 @@ def gate(
 ) -> None:
     """Hold one source against limits: exit 0 within, 1 broken, 2 not measured."""
     from mhc_diag.limits import gate as hold
-    from mhc_diag_reports.gated import beside_of
 
     console = talking.console()
     outputs.check(files, inputs_of(measuring, source))
@@ -47,7 +45,6 @@ def gate(
         strict=strict,
         probe_written=measuring.probe is not None,
     )
-    result = replace(result, beside=beside_of(result))
     if not console.as_json:
         from mhc_diag_reports.terminal import gate_table
 

@@ -37,7 +37,8 @@ def incomplete_coverage(case: Case) -> Iterator[Finding]:
     elif lost:
         main = missing_sites(case)
         names = [f"{gap.site} ({gap.why})" for gap in coverage.skipped]
-        message = f"{lost} of {coverage.expected} sites were not measured{_list(names)}"
+        verb = "was" if lost == 1 else "were"
+        message = f"{lost} of {coverage.expected} sites {verb} not measured{_list(names)}"
         if not main:
             message += "; they belong to auxiliary chains, no part of the verdict"
         evidence = {"expected": coverage.expected, "measured": coverage.measured}

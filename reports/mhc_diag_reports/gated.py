@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mhc_diag.analysis import Summary
 from mhc_diag.limits import GateResult, Status
-from mhc_diag.rules.gains import BESIDE
 from mhc_diag_reports.page import Column, GateAnswer, Table
 from mhc_diag_reports.texts import MISSING, numbers
 from mhc_diag_reports.words import coverage_of, limit_words, missing_of, short_probe
@@ -38,23 +36,6 @@ class GateRow:
     """Whether a limit stands on the id; else it is printed beside one."""
 
 
-def beside_of(result: GateResult) -> dict[str, Summary]:
-    """What stands beside the limit, with nothing left out silently.
-
-    A run may lack an id: then the largest over tokens stands for the mean, which it bounds, and an
-    id without either has an empty summary.
-    """
-    found: dict[str, Summary] = {}
-    for name in BESIDE:
-        held = result.beside.get(name, result.analysis.summary.get(name))
-        largest = f"{name.rpartition('.')[0]}.max"
-        if held is None and largest in result.analysis.summary:
-            found[largest] = result.analysis.summary[largest]
-        else:
-            found[name] = held or Summary()
-    return found
-
-
 def gate_rows(result: GateResult, *, plain: bool = False) -> list[GateRow]:
     """Limits first, then what stands beside them; the values share their decimals.
 
@@ -62,7 +43,7 @@ def gate_rows(result: GateResult, *, plain: bool = False) -> list[GateRow]:
         result: the gate's answer.
         plain: as for :func:`~mhc_diag_reports.texts.number`.
     """
-    beside = beside_of(result)
+    beside = result.beside
     shown = [None if r.passed is None else r.value for r in result.results]
     texts = numbers([*shown, *(s.worst for s in beside.values())], plain=plain, apart=False)
     rows = [
