@@ -52,10 +52,11 @@ def _callers(model: Any, observers: Sequence[Observer]) -> list[Any]:
 
 def _merges(model: Any, observers: Sequence[Observer]) -> list[Any]:
     names = {merge for one in observers if one.site.adapter for merge in one.site.adapter.merges}
+    sites = {id(observer.site.module) for observer in observers}
     return [
         module
         for module in model.modules()
-        if any(cls.__name__ in names for cls in type(module).__mro__)
+        if id(module) not in sites and any(cls.__name__ in names for cls in type(module).__mro__)
     ]
 
 

@@ -107,6 +107,8 @@ class Adapter:
     """Config key of the number of ordinary layers; later ones are MTP heads, an auxiliary chain."""
     classes: tuple[str, ...] = ()
     """Class names of live modules; parameters' shapes must fit as well."""
+    is_own: Callable[[Any], bool] | None = None
+    """Tells a live module from one of another code base with the same class and parameters."""
     hook_on: str = ""
     """Submodule to hook, relative to the module; empty for the module itself."""
     observe: Callable[[Any, tuple[Any, ...], Any, int], Observation] | None = None

@@ -1,14 +1,21 @@
-"""DeepSeek-V4 and GLM-5.3 as transformers 5.23 implements them.
+"""DeepSeek-V4, DeepSeek-V4.1 and GLM-5.3: transformers 5.23, and what shares their parameters.
 
 Per site: ``fn`` [(2+n)n, n*C], ``base`` [(2+n)n], ``scale`` [3], packed pre | post | comb, comb
 row-major [source, destination]: the layer applies ``comb.transpose(-1, -2) @ streams``, so the
 stored matrix is M^T. Three spellings of the same tensors exist: the module's (``attn_hc.fn``), the
 hub's (``hc_attn_fn``), and what save_pretrained writes, which mixes hub sites with a module head.
+
+NeMo Automodel has the same classes, names and arithmetic; its modules return (pre, post, comb)
+where transformers returns (post, comb, collapsed). DeepSeek-V4.1 returns that too and differs in
+the read alone: what a site computes as H_pre collapses the streams of the next one. No H_pre is
+reported for it, rather than one that stands at the wrong site. Both were read, not run, and
+checked against a restatement of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mhc_diag.adapters.adapter import Adapter, Observation, SettingSpec, Shapes, packed_streams
@@ -35,20 +42,37 @@ def _fits(shapes: Shapes) -> tuple[int, int] | None:
     return n, weight[1] // n
 
 
-def _maps(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str, Any]) -> Maps:
+def deepseek_maps(
+    P: Mapping[str, Array],
+    x: Array | None,
+    n: int,
+    settings: Mapping[str, Any],
+    *,
+    sinkhorn: str = "deepseek",
+) -> Maps:
+    """DeepSeek-V4's maps, with the named variant of Sinkhorn."""
     x_hat = None if x is None else rms(flat(x), settings["rms_norm_eps"])
     logits = packed_logits(x_hat, weight=P.get("weight"), bias=P["bias"], scales=P["scales"], n=n)
-    sinkhorn = variant("deepseek", iterations=settings["sinkhorn_iters"], eps=settings["eps"])
-    return mhc_maps(logits, sinkhorn, pre_eps=settings["eps"])
+    how = variant(sinkhorn, iterations=settings["sinkhorn_iters"], eps=settings["eps"])
+    return mhc_maps(logits, how, pre_eps=settings["eps"])
+
+
+def _single_pass(
+    P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str, Any]
+) -> Maps:
+    return replace(deepseek_maps(P, x, n, settings), H_pre=None)
 
 
 def _observe(module: Any, args: tuple[Any, ...], output: Any, n: int) -> Observation:
-    x, (post, comb, _) = args[0], output
+    """(post, comb, collapsed) or (pre, post, comb): a matrix per token has an axis more."""
+    x, first = args[0], output[0]
+    post, comb = output[:2] if output[1].ndim > first.ndim else output[1:3]
     return Observation(x=x, H_res=comb, H_post=post)
 
 
 def _module_norm_eps(module: Any) -> Any:
-    return getattr(getattr(module, "input_norm", None), "eps", None)
+    own = getattr(module, "norm_eps", None)
+    return own if own is not None else getattr(getattr(module, "input_norm", None), "eps", None)
 
 
 _SETTINGS = {
@@ -81,13 +105,11 @@ def _adapter(name: str, title: str, **special: Any) -> Adapter:
     return Adapter(
         name=name,
         title=title,
-        library="transformers 5.23.0",
         family="mhc",
         stored="M^T",
         roles=_ROLES,
         patterns=_PATTERNS,
         fits=_fits,
-        maps=_maps,
         dynamic_roles=frozenset({"weight"}),
         settings=_SETTINGS,
         siblings=(_HEAD,),
@@ -98,9 +120,20 @@ def _adapter(name: str, title: str, **special: Any) -> Adapter:
     )
 
 
+DEEPSEEK_V41 = _adapter(
+    "deepseek_v41",
+    "DeepSeek-V4.1 (single pass: H_pre acts one site later and is not reported)",
+    library="our restatement of DeepSeek-V4.1 in transformers and NeMo Automodel",
+    maps=_single_pass,
+    model_types=("deepseek_v41", "deepseek_v41_text"),
+    counter_marks=(_HEAD,),
+    classes=("DeepseekV41HyperConnection",),
+)
 DEEPSEEK_V4 = _adapter(
     "deepseek_v4",
-    "DeepSeek-V4 (transformers and hub checkpoints)",
+    "DeepSeek-V4 (transformers, hub checkpoints, NeMo Automodel)",
+    library="transformers 5.23.0; our restatement of NeMo Automodel",
+    maps=deepseek_maps,
     model_types=("deepseek_v4",),
     marks=(_HEAD,),
     classes=("DeepseekV4HyperConnection",),
@@ -109,6 +142,8 @@ DEEPSEEK_V4 = _adapter(
 GLM5_NEXT = _adapter(
     "glm5_next",
     "GLM-5.3 (transformers glm5_next)",
+    library="transformers 5.23.0",
+    maps=deepseek_maps,
     model_types=("glm5_next", "glm5_next_text"),
     marks=(r"(?:.+\.)?language_model\.layers\..+",),
     counter_marks=(_HEAD,),

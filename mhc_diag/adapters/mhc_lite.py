@@ -77,7 +77,8 @@ def _mhc(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str,
     return mhc_maps(Logits(pre=pre, post=post, res=res), sinkhorn)
 
 
-def _lite(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str, Any]) -> Maps:
+def lite_logits(P: Mapping[str, Array], x: Array | None, n: int) -> Logits:
+    """Logits of the forms whose ``static_alpha`` is a vector: n of H_pre, the rest of H_res."""
     x_hat = _x_hat(P, x)
     pre, res = P["static_alpha"][:n], P["static_alpha"][n:]
     if x_hat is not None:
@@ -85,7 +86,11 @@ def _lite(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str
         pre = moved[..., :n] * P["pre_scale"] + pre
         res = moved[..., n:] * P["res_scale"] + res
     post = dynamic(x_hat, P.get("dynamic_beta"), P["post_scale"], P["static_beta"])
-    return mhc_lite_maps(Logits(pre=pre, post=post, res=res), n)
+    return Logits(pre=pre, post=post, res=res)
+
+
+def _lite(P: Mapping[str, Array], x: Array | None, n: int, settings: Mapping[str, Any]) -> Maps:
+    return mhc_lite_maps(lite_logits(P, x, n), n)
 
 
 def _observe(module: Any, args: tuple[Any, ...], output: Any, n: int) -> Observation:
@@ -134,5 +139,5 @@ GPT_MHC_LITE = _adapter(
     family="mhc-lite",
     fits=_fits_lite,
     maps=_lite,
-    classes=("MHCLite",),
+    classes=("MHCLite", "KromHC"),  # with two streams the two are one
 )

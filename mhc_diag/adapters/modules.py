@@ -62,6 +62,12 @@ def find_sites(
     if taps:
         return _tapped(named, taps)
     candidates = [adapter_named(adapter)] if adapter else list(adapters().values())
+    if adapter and candidates[0].observe is None:
+        raise AdapterError(
+            f"capture {type(model).__name__} with the adapter {adapter}",
+            "it reads parameters alone: no hook on these modules sees streams or H_res",
+            "Measure the checkpoint, or give a tap on a module that hands H_res out.",
+        )
     sites = [site for name, module in named.items() if (site := _adapted(name, module, candidates))]
     used = sorted({site.adapter.name for site in sites if site.adapter and not site.missing})
     if len(used) > 1:
@@ -122,19 +128,45 @@ def unclaimed_modules(model: Any, sites: tuple[LiveSite, ...]) -> tuple[str, ...
 def _adapted(name: str, module: Any, candidates: list[Adapter]) -> LiveSite | None:
     """The site that a module is; one of a known class in a form that nobody reads is missing."""
     classes = {cls.__name__ for cls in type(module).__mro__}
-    unreadable = None
+    unreadable, alike = None, []
     for adapter in candidates:
         if adapter.observe is None or not classes & set(adapter.classes):
             continue
+        if _is_vetoed(adapter, module):
+            continue
         found = parameters_by_role(adapter, module)
         fit = adapter.fit({role: tuple(p.shape) for role, p in found.items()})
-        if fit:
+        if not fit and _is_merge(adapter, classes, found):
+            continue
+        if fit and len(candidates) > 1 and adapter.is_own and not adapter.is_own(module):
+            alike.append(adapter.name)
+        elif fit:
             hooked = module.get_submodule(adapter.hook_on) if adapter.hook_on else module
             return _site(name, module, hooked=hooked, adapter=adapter, n=fit[0])
-        if found:
+        elif found:
             why = f"its parameters do not fit {adapter.name}: a form that needs a tap"
             unreadable = replace(_site(name, module, hooked=module, adapter=adapter), missing=why)
+    if alike:
+        raise AdapterError(
+            f"recognise {name or 'the model'}, a {type(module).__name__}",
+            f"class and parameters are those of {' and '.join(alike)}, its attributes of neither",
+            f"Say which with adapter={alike[0]!r}, or give a tap that says how H_res is stored.",
+        )
     return unreadable
+
+
+def _is_vetoed(adapter: Adapter, module: Any) -> bool:
+    """Whether the module has a parameter that says that the adapter's are there and not used."""
+    return bool(adapter.vetoes) and any(
+        re.fullmatch(veto, clean_name(name))
+        for veto in adapter.vetoes
+        for name, _ in module.named_parameters()
+    )
+
+
+def _is_merge(adapter: Adapter, classes: set[str], found: Mapping[str, Any]) -> bool:
+    """Whether it is the end of the chain, of a site's class with some of a site's parameters."""
+    return bool(classes & set(adapter.merges)) and set(found) < set(adapter.roles.values())
 
 
 def width_of(site: LiveSite) -> int | None:

@@ -7,20 +7,39 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
 from mhc_diag.adapters.adapter import Adapter
-from mhc_diag.adapters.deepseek import DEEPSEEK_V4, GLM5_NEXT
+from mhc_diag.adapters.deepseek import DEEPSEEK_V4, DEEPSEEK_V41, GLM5_NEXT
+from mhc_diag.adapters.identity import HY_V4, QWEN4_EXP
+from mhc_diag.adapters.kromhc import KROMHC
+from mhc_diag.adapters.liger import LIGER_MHC
 from mhc_diag.adapters.lucidrains import HYPER_CONNECTIONS, MHC_V1, MHC_V2
+from mhc_diag.adapters.megatron import MEGATRON_DEV, MEGATRON_MAIN
 from mhc_diag.adapters.mhc_lite import GPT_MHC, GPT_MHC_LITE
+from mhc_diag.adapters.motif import MOTIF3
+from mhc_diag.adapters.openpangu import OPENPANGU_V2
+from mhc_diag.adapters.tokenbender import TOKENBENDER
+from mhc_diag.adapters.torchtitan import TORCHTITAN
 from mhc_diag.adapters.zoo import ZOO_HC, ZOO_MHC, ZOO_MHC_LITE
 from mhc_diag.errors import AdapterError
 
 _BUILT_IN = (
+    DEEPSEEK_V41,  # before V4, of whose class some code bases derive its own
     DEEPSEEK_V4,
     GLM5_NEXT,
+    TORCHTITAN,
+    HY_V4,
+    QWEN4_EXP,
     HYPER_CONNECTIONS,
     MHC_V1,
     MHC_V2,
     GPT_MHC,
     GPT_MHC_LITE,
+    KROMHC,
+    TOKENBENDER,
+    MEGATRON_MAIN,
+    MEGATRON_DEV,
+    MOTIF3,
+    OPENPANGU_V2,
+    LIGER_MHC,
     ZOO_HC,
     ZOO_MHC,
     ZOO_MHC_LITE,

@@ -19,6 +19,7 @@ from mhc_diag.trace import Sublayer
 _SUBLAYERS: dict[str, Sublayer] = {
     "attn": "attn",
     "attention": "attn",
+    "self_attention": "attn",
     "mlp": "mlp",
     "ffn": "mlp",
     "ff": "mlp",

@@ -35,7 +35,7 @@ class Maps:
     """The three maps of one site; H_res as stored by the implementation."""
 
     H_pre: Array
-    """[..., n]"""
+    """[..., n]; None where the read is no weight per stream of this site."""
     H_post: Array
     """[..., n]"""
     H_res: Array

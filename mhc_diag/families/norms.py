@@ -16,6 +16,12 @@ def rms(x: Array, eps: float, weight: Array | None = None) -> Array:
     return scaled if weight is None else scaled * weight
 
 
+def over_rms(x: Array, eps: float) -> Array:
+    """x / (sqrt(mean(x^2)) + eps) over the last axis: eps outside the root, as in Megatron."""
+    xp = namespace(x)
+    return x / (xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True)) + eps)
+
+
 def unit_length(x: Array, gamma: Array) -> Array:
     """x / max(|x|, 1e-12) * sqrt(C) * (gamma + 1) over the last axis: lucidrains' RMSNorm."""
     xp = namespace(x)
