@@ -43,11 +43,15 @@ def attach(
 def _callers(model: Any, observers: Sequence[Observer]) -> list[Any]:
     """Modules that contain a site: the outermost of them that runs delimits a forward pass."""
     sites = {id(observer.site.module) for observer in observers}
-    return [
-        module
-        for module in model.modules()
-        if id(module) not in sites and any(id(child) in sites for child in module.modules())
-    ]
+    named = dict(model.named_modules(remove_duplicate=False))
+    above: dict[int, Any] = {}
+    for name, module in named.items():
+        if id(module) in sites:
+            parts = name.split(".") if name else []
+            for depth in range(len(parts)):
+                caller = named[".".join(parts[:depth])]
+                above[id(caller)] = caller
+    return [caller for key, caller in above.items() if key not in sites]
 
 
 def _merges(model: Any, observers: Sequence[Observer]) -> list[Any]:
@@ -75,7 +79,8 @@ def _hook_site(promised: ExitStack, observer: Observer, recording: Recording) ->
             recording.add(observer, args, output)
 
     # FSDP takes the parameters away in a hook of its own: where it wraps the site, be before it.
-    sharded = any(hasattr(one, "device_mesh") for one in observer.site.module.parameters())
+    first = next(observer.site.module.parameters(), None)
+    sharded = hasattr(first, "device_mesh")
     hook = observer.site.hooked.register_forward_hook(seen, prepend=sharded)
     promised.callback(hook.remove)
 

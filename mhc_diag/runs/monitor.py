@@ -225,9 +225,7 @@ class Monitor:
                     observers=self._observers,
                     source=type(self._model).__name__,
                     inputs="",
-                    unclaimed=unclaimed_modules(
-                        self._model, tuple(one.site for one in self._observers)
-                    ),
+                    unclaimed=() if recording.matrices_only else self._unclaimed(),
                 )
             except CaptureError as error:  # other ranks wait for this one
                 why = str(error)
@@ -238,6 +236,9 @@ class Monitor:
                 return trace
         self._trouble(f"step {step} was not recorded: {why}", why)
         return None
+
+    def _unclaimed(self) -> tuple[str, ...]:
+        return unclaimed_modules(self._model, tuple(one.site for one in self._observers))
 
     def _trouble(self, message: str, kind: str) -> None:
         """Count what was lost; say it once per kind."""
