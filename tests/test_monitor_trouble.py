@@ -181,3 +181,33 @@ def test_a_sink_that_raises_is_warned_of_and_the_record_is_kept(tmp_path: Path) 
         with pytest.warns(MonitorWarning, match="ConnectionError: no route"):
             monitor.step(0)
     assert sorted(md.read_run(tmp_path / "run")["step"].unique()) == [0]
+
+
+def test_a_model_that_is_edited_after_attach_is_noticed_and_can_be_attached_anew(
+    tmp_path: Path,
+) -> None:
+    model = zoo()
+    with md.Monitor(model, tmp_path / "run", every=1) as monitor:
+        model(IDS)
+        monitor.step(0)
+        model.blocks[1] = zoo().blocks[1]
+        model(IDS)
+        with pytest.warns(MonitorWarning, match="2 of 6 sites"):
+            monitor.step(1)
+        monitor.attach()
+        model(IDS)
+        monitor.step(2)
+    assert monitor.problems == 1
+    assert np.isfinite(recorded(tmp_path / "run", 2)).all()
+
+
+def test_a_failed_backward_is_left_out_with_skip(tmp_path: Path) -> None:
+    model = zoo()
+    wanted = truth(model, IDS)
+    with md.Monitor(model, tmp_path / "run", every=1, tokens=1000) as monitor:
+        with pytest.raises(RuntimeError, match="grad can be implicitly created only for scalar"):
+            model(IDS + 3).backward()
+        monitor.skip()
+        model(IDS).sum().backward()
+        monitor.step(0)
+    np.testing.assert_allclose(recorded(tmp_path / "run"), wanted, rtol=1e-9)
