@@ -7,7 +7,8 @@
 
 Between recorded steps nothing of the monitor is on the model: hooks come before the step that is
 to be recorded and go after it, and a model compiled by torch runs eagerly for that one step. So
-other steps cost nothing, no graph is broken, and attaching after warm-up loses nothing.
+other steps cost nothing, no graph is broken, and attaching after warm-up loses nothing. Only the
+second step of a training is listened to besides: after one, nobody knows how steps are counted.
 
 A measurement is everything that the model's training-mode forward passes showed between two calls
 of ``step``: all microbatches, each once; recomputed passes and evaluation are not counted. Trouble
